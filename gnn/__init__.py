@@ -1,0 +1,1 @@
+"""gnn: see README.md."""

@@ -1,0 +1,221 @@
+"""The directory format of every stage: files and a `manifest.json`, complete or absent."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kg.errors import FileFormatError, FormatVersionError, HalfWrittenError, WriteError, did_you_mean
+from kg.graph import Graph
+from kg.tables import TABLES
+
+GRAPH_FORMAT = "kglift-graph"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary directory that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Everything is fsynced before the rename, so a killed writer leaves either no `path` or a whole one; its temporary
+    directory (`.NAME.partial-PID`) is swept away by the next writer of the same path.
+
+    Raises:
+        WriteError: if `path` is taken (and `overwrite` is false), or the disk is full or read-only.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        msg = f"`{path}` exists already; choose another place or allow it to be overwritten"
+        raise WriteError(msg)
+    partial = path.parent / f".{path.name}.partial-{os.getpid()}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        partial.mkdir()
+        yield partial
+        _fsync_tree(partial)
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+        _fsync(path.parent)
+    except WriteError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        msg = (
+            f"cannot write `{path}`: {error.strerror or error}; nothing was left there. Free some space or go elsewhere"
+        )
+        raise WriteError(msg) from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def write_manifest(directory: Path, file_format: str, **about: Any) -> None:
+    """Write `manifest.json` over the files that lie in `directory` now.
+
+    Args:
+        directory: usually what `atomic_directory` yields; its files are hashed.
+        file_format: what kind of directory this is, e.g. `kglift-graph`.
+        about: further plain values, by convention `counts`, `config`, `seed`.
+    """
+    files = {
+        str(p.relative_to(directory)): file_sha256(p)
+        for p in sorted(directory.rglob("*"))
+        if p.is_file() and p.name != MANIFEST
+    }
+    manifest = {"format": file_format, "version": FORMAT_VERSION, **about, "files": files, "code": code_version()}
+    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
+    (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(directory: Path, file_format: str, *, verify: bool = True) -> dict[str, Any]:
+    """Read and check the manifest of a directory.
+
+    Args:
+        directory: what a stage wrote.
+        file_format: the kind that is expected.
+        verify: hash every file and compare.
+
+    Raises:
+        HalfWrittenError: if there is no manifest, or a file is missing or changed.
+        FormatVersionError: if another version of kglift wrote it.
+        FileFormatError: if it is a directory of another kind or no directory.
+    """
+    directory = Path(directory)
+    manifest = _load_manifest(directory)
+    if manifest.get("format") != file_format:
+        msg = f"`{directory}` holds `{manifest.get('format')}`, expected `{file_format}`; give another directory"
+        raise FileFormatError(msg)
+    if manifest.get("version") != FORMAT_VERSION:
+        msg = (
+            f"`{directory}` has format version {manifest.get('version')}, this kglift reads {FORMAT_VERSION}; "
+            "make it again from its sources, or use the kglift that wrote it"
+        )
+        raise FormatVersionError(msg)
+    for name, sha in manifest["files"].items():
+        if not (directory / name).is_file():
+            msg = f"`{directory}` lacks `{name}`, which its manifest names; it is damaged, make it again"
+            raise HalfWrittenError(msg)
+        if verify and file_sha256(directory / name) != sha:
+            msg = f"`{directory / name}` is not what was written (sha256 differs); make `{directory}` again"
+            raise HalfWrittenError(msg)
+    return manifest
+
+
+def write_graph(
+    graph: Graph,
+    path: Path,
+    *,
+    config: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a graph as a directory of Parquet tables, whole or not at all.
+
+    Args:
+        graph: what to write; rows are sorted by key, so equal graphs give equal files.
+        path: the directory to make.
+        config: the resolved configuration that made the graph.
+        seed: the seed that made it.
+        overwrite: replace what is there.
+
+    Raises:
+        WriteError: if the place is taken, or the disk is full or read-only.
+    """
+    with atomic_directory(path, overwrite=overwrite) as partial:
+        for name, table in graph.canonical().tables().items():
+            pq.write_table(table, partial / f"{name}.parquet", compression="zstd")
+        write_manifest(partial, GRAPH_FORMAT, counts=graph.counts(), config=dict(config or {}), seed=seed)
+
+
+def read_graph(path: Path, *, verify: bool = True) -> Graph:
+    """Read a graph directory and validate it.
+
+    Raises:
+        FileFormatError: if it is no graph directory, half-written, or of another version.
+        SchemaError: if a table breaks its schema.
+    """
+    path = Path(path)
+    read_manifest(path, GRAPH_FORMAT, verify=verify)
+    tables = {}
+    for name in TABLES:
+        try:
+            tables[name] = pq.read_table(path / f"{name}.parquet")
+        except (pa.ArrowInvalid, FileNotFoundError) as error:
+            msg = f"`{path / name}.parquet` is not readable Parquet: {error}; make `{path}` again"
+            raise HalfWrittenError(msg) from error
+    return Graph.from_tables(**tables)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@cache
+def code_version() -> dict[str, str | None]:
+    """Return the version of kglift and, in a checkout, its commit."""
+    try:
+        number = version("kglift")
+    except PackageNotFoundError:
+        number = "uninstalled"
+    git = shutil.which("git")
+    root = Path(__file__).parent.parent
+    if git is None or not (root / ".git").exists():
+        return {"version": number, "commit": None}
+    found = subprocess.run([git, "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return {"version": number, "commit": found.stdout.strip() or None}
+
+
+def _load_manifest(directory: Path) -> dict[str, Any]:
+    if not directory.is_dir():
+        msg = f"`{directory}` is no directory; give the path of one that a stage wrote"
+        raise FileFormatError(msg)
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        beside = [p.name for p in directory.iterdir() if (p / MANIFEST).exists()]
+        hint = did_you_mean(directory.name, beside) if beside else "it is half-written or something else; make it again"
+        msg = f"`{directory}` has no {MANIFEST}: {hint}"
+        raise HalfWrittenError(msg) from error
+    except ValueError as error:
+        msg = f"`{directory / MANIFEST}` is not valid JSON: {error}; make `{directory}` again"
+        raise HalfWrittenError(msg) from error
+    if not isinstance(manifest, dict):
+        msg = f"`{directory / MANIFEST}` is no JSON object; make `{directory}` again"
+        raise HalfWrittenError(msg)
+    return manifest
+
+
+def _sweep(path: Path) -> None:
+    for leftover in path.parent.glob(f".{path.name}.partial-*"):
+        pid = leftover.name.rpartition("-")[2]
+        if not pid.isdigit() or int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _fsync_tree(directory: Path) -> None:
+    for path in [*directory.rglob("*"), directory]:
+        _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

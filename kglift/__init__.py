@@ -1,0 +1,1 @@
+"""kglift: see README.md."""
