@@ -1,0 +1,28 @@
+"""Errors of `db`.
+
+DbError
+├── StoreFormatError (ValueError)    what lies there is no kglift store, or of another version
+├── StoreUnreachableError (ConnectionError)  no server, wrong address, wrong credentials, locked by another process
+├── QueryError (ValueError)          the query is wrong, not allowed, or took too long
+└── StoreWriteError (OSError)        the store refused to write; what was there before is whole
+"""
+
+
+class DbError(Exception):
+    """Base of every error that `db` raises on purpose."""
+
+
+class StoreFormatError(DbError, ValueError):
+    """What lies there is no kglift store, or one of another version."""
+
+
+class StoreUnreachableError(DbError, ConnectionError):
+    """No server, a wrong address, wrong credentials, or a lock held by another process."""
+
+
+class QueryError(DbError, ValueError):
+    """The query is wrong, not allowed, or took too long."""
+
+
+class StoreWriteError(DbError, OSError):
+    """The store refused to write; what was there before is whole."""

@@ -1,0 +1,67 @@
+"""The contract of a graph store: what was written is read back, fact by fact."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import pyarrow as pa
+
+from kg.graph import Graph
+from kg.progress import Progress, silent
+from kg.registry import Registered
+
+
+class GraphStore(Registered, package="db"):
+    """A place that keeps one graph and answers Cypher; a member is one file, `NAME_store.py`."""
+
+    Config: ClassVar[type[Any]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def write(self, graph: Graph, progress: Progress = silent) -> None:
+        """Add a graph; writing it twice is the same as once.
+
+        Raises:
+            StoreWriteError: if the store refuses; nothing that was there is lost.
+        """
+
+    @abstractmethod
+    def read(self) -> Graph:
+        """Return everything that was written, equal in every fact."""
+
+    @abstractmethod
+    def query(self, cypher: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = 60.0) -> pa.Table:
+        """Answer a read-only Cypher query as an Arrow table, one column for each returned name.
+
+        Raises:
+            QueryError: if the query is wrong, writes, or takes longer than `timeout_s`.
+        """
+
+    @abstractmethod
+    def neighbours(self, entity_id: str, *, limit: int = 100) -> pa.Table:
+        """Return the facts around one entity.
+
+        Returns:
+            Columns entity_id, relation, direction (out, in), neighbour_id, confidence, source; hyperedges appear as
+            neighbours with relation `member/ROLE`, interactions with relation `interacts`.
+        """
+
+    @abstractmethod
+    def delete(self, source: str) -> int:
+        """Remove the facts of one source; facts that another source also states stay. Returns the number removed."""
+
+    def close(self) -> None:
+        """Release the store."""
+
+    def __enter__(self) -> Self:
+        """Return the store itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        self.close()

@@ -1,0 +1,47 @@
+"""Errors of `extract`.
+
+ExtractError
+├── PromptError (ValueError)         a prompt file is absent, or its variables do not fit the unit
+├── UnitError (ValueError)           a unit cannot be asked: empty, or larger than the context
+├── LedgerError (ValueError)         the ledger is damaged, of another version, or in use
+├── BudgetError (ValueError)         the budget is spent; everything answered so far is kept
+└── ProviderError (ConnectionError)
+    ├── TerminalProviderError        asking again cannot help: key, quota, unknown model, bad request
+    └── PassingProviderError         asking again may help: rate limit, time-out, server error
+"""
+
+
+class ExtractError(Exception):
+    """Base of every error that `extract` raises on purpose."""
+
+
+class PromptError(ExtractError, ValueError):
+    """A prompt file is absent, or its variables do not fit the unit."""
+
+
+class UnitError(ExtractError, ValueError):
+    """A unit cannot be asked: it is empty or larger than the context."""
+
+
+class LedgerError(ExtractError, ValueError):
+    """The ledger is damaged, of another version, or in use."""
+
+
+class BudgetError(ExtractError, ValueError):
+    """The budget is spent; everything answered so far is kept."""
+
+
+class ProviderError(ExtractError, ConnectionError):
+    """A provider did not answer."""
+
+
+class TerminalProviderError(ProviderError):
+    """Asking again cannot help: wrong key, no quota, unknown model, bad request."""
+
+
+class PassingProviderError(ProviderError):
+    """Asking again may help: rate limit, time-out, reset, server error."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,1 @@
+"""Extraction methods: a member is one file."""

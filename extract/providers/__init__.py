@@ -1,0 +1,1 @@
+"""Providers: where answers come from. A member is one file."""
