@@ -38,7 +38,8 @@ class Registered:
         """Import the family's package and return its members by name, sorted."""
         package = importlib.import_module(cls._package)
         for module in pkgutil.iter_modules(package.__path__, cls._package + "."):
-            importlib.import_module(module.name)
+            if not module.name.endswith(".__main__"):
+                importlib.import_module(module.name)
         return dict(sorted(cls._members.items()))
 
     @classmethod
