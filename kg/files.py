@@ -77,8 +77,15 @@ def write_manifest(directory: Path, file_format: str, **about: Any) -> None:
         if p.is_file() and p.name != MANIFEST
     }
     manifest = {"format": file_format, "version": FORMAT_VERSION, **about, "files": files, "code": code_version()}
-    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
-    (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    write_json(manifest, directory / MANIFEST)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write a plain value as JSON with sorted keys; a reader sees the old file or the new one, never half of one."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    fresh = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    fresh.write_text(text + "\n", encoding="utf-8")
+    fresh.replace(path)
 
 
 def read_manifest(directory: Path, file_format: str, *, verify: bool = True) -> dict[str, Any]:
@@ -122,6 +129,7 @@ def write_graph(
     config: Mapping[str, Any] | None = None,
     seed: int | None = None,
     overwrite: bool = False,
+    documents: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a graph as a directory of Parquet tables, whole or not at all.
 
@@ -131,6 +139,7 @@ def write_graph(
         config: the resolved configuration that made the graph.
         seed: the seed that made it.
         overwrite: replace what is there.
+        documents: file name -> plain JSON value, written beside the tables (a summary, a fusion report).
 
     Raises:
         WriteError: if the place is taken, or the disk is full or read-only.
@@ -138,6 +147,8 @@ def write_graph(
     with atomic_directory(path, overwrite=overwrite) as partial:
         for name, table in graph.canonical().tables().items():
             pq.write_table(table, partial / f"{name}.parquet", compression="zstd")
+        for name, document in (documents or {}).items():
+            write_json(document, partial / name)
         write_manifest(partial, GRAPH_FORMAT, counts=graph.counts(), config=dict(config or {}), seed=seed)
 
 
