@@ -1,0 +1,75 @@
+"""What the command line prints: results on stdout, everything else on stderr."""
+
+import json
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import pyarrow as pa
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def fail(error: BaseException, *, debug: bool, is_bug: bool = False) -> NoReturn:
+    """Print an error as one line with its notes, and exit with status 1."""
+    if debug:
+        traceback.print_exception(error)
+    what = f"{type(error).__name__}: {error}" if is_bug else str(error)
+    errors.print(f"[bold red]error:[/] {escape(what)}", highlight=False, soft_wrap=True)
+    for note in getattr(error, "__notes__", ()):
+        errors.print(f"  {escape(note)}", highlight=False, soft_wrap=True)
+    if is_bug and not debug:
+        errors.print("  this is a bug of kglift; run the command again with --debug and report what it prints")
+    sys.exit(1)
+
+
+def say(text: str) -> None:
+    """Print a line for a person, on stderr, so that stdout stays for results."""
+    errors.print(text, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a plain value as JSON on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table; numbers to the right."""
+    table = Table(title=title or None, title_justify="left")
+    listed = [[_cell(v) for v in row] for row in rows]
+    for place, column in enumerate(columns):
+        numeric = all(row[place].replace(",", "").replace(".", "").lstrip("-").isdigit() for row in listed if row[place])
+        table.add_column(column, justify="right" if numeric and listed else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*(escape(v) for v in row))
+    console.print(table)
+
+
+def print_arrow(table: pa.Table, how: str) -> None:
+    """Print an Arrow table as `table`, `json` or `csv`."""
+    if how == "json":
+        print_json(table.to_pylist())
+    elif how == "csv":
+        sys.stdout.write(table.to_pandas().to_csv(index=False))
+    else:
+        print_rows("", table.column_names, (row.values() for row in table.to_pylist()))
+
+
+def print_counts(title: str, counts: Mapping[str, Any]) -> None:
+    """Print names and numbers."""
+    print_rows(title, ["what", "number"], counts.items())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,68 @@
+"""The root of the command line: options for every command, errors, exit codes."""
+
+import sys
+from typing import Annotated, Any
+
+import click
+import typer
+
+from kg.files import code_version
+from kglift.cli import data, graph, llm, model, run
+from kglift.cli.output import errors, fail
+from kglift.errors import EXPECTED_ERRORS
+
+app = typer.Typer(
+    name="kglift",
+    help="Lift a recommender with what a large language model knows: extract, fuse, store, train, and see if it helped.",
+    epilog="Start here: kglift run demo --out runs/demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.app, name="data")
+for commands in (run, graph, llm, model):
+    commands.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
+) -> None:
+    context.obj = {"debug": debug}
+    if version:
+        about = code_version()
+        typer.echo(f"kglift {about['version']}" + (f" ({about['commit'][:12]})" if about["commit"] else ""))
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 an error, 2 wrong usage, 130 stopped by Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    command: Any = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="kglift", standalone_mode=False)
+    except EXPECTED_ERRORS as error:
+        fail(error, debug=debug)
+    except click.exceptions.Abort:
+        _stopped()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _stopped()
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001  the last line of defence: a bug of kglift is one line too
+        fail(error, debug=debug, is_bug=True)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stopped() -> None:
+    errors.print("[yellow]stopped[/]; what was done is kept. Run the same command again to go on.")
+    sys.exit(130)

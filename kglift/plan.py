@@ -1,0 +1,177 @@
+"""What a run does: the TOML file of `kglift run`, read into frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from extract.engine import EngineConfig
+from kg.config import build_config, read_toml
+from kg.errors import ConfigError, did_you_mean
+from kg.fuse import FuseConfig
+from kg.split import SplitConfig
+
+GraphVariant = Literal["none", "kg", "kg+llm", "kg+random"]
+BUILT_IN = Path(__file__).parent / "systems"
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """Where the interactions and the existing graph come from: `dataset` or `source` and `path`.
+
+    Attributes:
+        dataset: a name of `kglift data list`, fetched when needed.
+        source: a member of `kg.sources`, e.g. `recbole`.
+        path: what `source` reads.
+        config: configuration of the source.
+    """
+
+    dataset: str = ""
+    source: str = ""
+    path: Path | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Demand exactly one way."""
+        if bool(self.dataset) == bool(self.source and self.path):
+            msg = "[data] names neither or both of `dataset` and `source` + `path`; give one of the two"
+            raise ConfigError(msg)
+
+
+@dataclass(frozen=True)
+class LlmPlan:
+    """Who answers.
+
+    Attributes:
+        provider: `auto` is `openai_api` where KGLIFT_LLM_BASE_URL is set, else the small `local` model.
+        config: configuration of the provider.
+    """
+
+    provider: str = "auto"
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExtractPlan:
+    """One extraction method and its configuration."""
+
+    method: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """One recommender of the benchmark.
+
+    Attributes:
+        model: a name of `python -m gnn models`.
+        graphs: the graphs it is trained on; a model that sees no graph needs only `none`.
+        n_seeds: how many seeds; 0 = as many as the benchmark says.
+        config: configuration of the model.
+        train: configuration of the training loop.
+    """
+
+    model: str
+    graphs: tuple[GraphVariant, ...] = ("none",)
+    n_seeds: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """The comparison.
+
+    Attributes:
+        primary: the model whose comparison decides the verdict.
+        n_seeds: seeds of each trained model.
+        ks: cut-offs of the metrics.
+        n_explained: how many recommendations of the primary model are explained.
+    """
+
+    primary: str = "lightgcn"
+    n_seeds: int = 5
+    ks: tuple[int, ...] = (10, 20)
+    n_explained: int = 3
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A whole run."""
+
+    name: str
+    seed: int
+    data: DataPlan
+    split: SplitConfig
+    llm: LlmPlan
+    engine: EngineConfig
+    extract: tuple[ExtractPlan, ...]
+    fuse: FuseConfig
+    bench: BenchPlan
+    models: tuple[ModelPlan, ...]
+
+
+def find_plan(name: str) -> Path:
+    """Return the TOML file called `name`: a path, or a built-in system by its stem.
+
+    Raises:
+        ConfigError: if there is neither; the text lists the built-in ones.
+    """
+    path = Path(name)
+    if path.suffix == ".toml" or path.exists():
+        return path
+    built_in = {p.stem: p for p in BUILT_IN.glob("*.toml")}
+    if name not in built_in:
+        msg = f"`{name}` is neither a TOML file nor a built-in system; {did_you_mean(name, built_in)}"
+        raise ConfigError(msg)
+    return built_in[name]
+
+
+def read_plan(path: Path, settings: Mapping[str, Any] | None = None) -> RunPlan:
+    """Read a run's TOML file.
+
+    Args:
+        path: the file.
+        settings: dotted keys that override it, e.g. {"bench.n_seeds": 3}.
+
+    Raises:
+        ConfigError: if it is absent or wrong; the text names the table and key.
+    """
+    values = read_toml(path)
+    for key, value in (settings or {}).items():
+        _override(values, key, value)
+    return _build_plan(values, path.name)
+
+
+def _build_plan(values: dict[str, Any], where: str) -> RunPlan:
+    tables: dict[str, type[Any]] = {
+        "data": DataPlan,
+        "split": SplitConfig,
+        "llm": LlmPlan,
+        "engine": EngineConfig,
+        "fuse": FuseConfig,
+        "bench": BenchPlan,
+    }
+    lists: dict[str, type[Any]] = {"extract": ExtractPlan, "models": ModelPlan}
+    known = {"name", "seed", *tables, *lists}
+    for key in values:
+        if key not in known:
+            msg = f"unknown table or key `{key}` in {where}; {did_you_mean(key, known)}"
+            raise ConfigError(msg)
+    built: dict[str, Any] = {
+        name: build_config(cls, values.get(name, {}), where=f"[{name}] of {where}") for name, cls in tables.items()
+    }
+    for name, cls in lists.items():
+        rows = values.get(name, [])
+        built[name] = tuple(build_config(cls, row, where=f"[[{name}]] of {where}") for row in rows)
+    return RunPlan(name=values.get("name", Path(where).stem), seed=values.get("seed", 0), **built)
+
+
+def _override(values: dict[str, Any], key: str, value: Any) -> None:
+    *tables, last = key.split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            msg = f"`--set {key}`: `{table}` is a list of tables, which only the TOML file can change"
+            raise ConfigError(msg)
+    values[last] = value
