@@ -55,14 +55,17 @@ class PathFinder:
 
     def __init__(self, ckg: CollaborativeKG) -> None:
         self.ckg = ckg
-        (head, tail), kind = ckg.edges()
+        index, kind = ckg.edges()
+        head, tail = index
         half = len(kind) // 2
         one_way = np.concatenate([np.ones(half - len(ckg.confidence)), ckg.confidence])
         order = np.lexsort((kind, tail, head))
         place = np.argsort(order)
-        self._head, self._tail, self._kind = head[order], tail[order], kind[order]
+        self._head: Ints = head[order]
+        self._tail: Ints = tail[order]
+        self._kind: Ints = kind[order]
         self._confidence = np.concatenate([one_way, one_way])[order]
-        self._mirror = place[np.roll(np.arange(2 * half), half)[order]]
+        self._mirror: Ints = place[np.roll(np.arange(2 * half), half)[order]]
         self._degree = np.bincount(head, minlength=ckg.n_nodes)
         self._start = np.concatenate([[0], np.cumsum(self._degree)])
 
@@ -119,7 +122,8 @@ class PathFinder:
 
     def _direct(self, user: int, item: int) -> Ints:
         edges = self._edges_of(np.array([user]))
-        return edges[(self._tail[edges] == item) & (self._kind[edges] != INTERACTS_TYPE)][:, None]
+        direct: Ints = edges[(self._tail[edges] == item) & (self._kind[edges] != INTERACTS_TYPE)]
+        return direct[:, None]
 
     def _two_steps(self, user: int, item: int) -> Ints:
         out, back = self._edges_of(np.array([user])), self._mirror[self._edges_of(np.array([item]))]
