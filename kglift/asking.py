@@ -1,0 +1,41 @@
+"""Asking an LLM on behalf of a command or a stage: method and provider by name, the provider closed afterwards."""
+
+import asyncio
+from pathlib import Path
+
+from extract.engine import EngineConfig, Extraction, extract
+from extract.method import Method
+from kg.check import assert_no_leak
+from kg.config import build_config
+from kg.files import read_graph
+from kg.progress import Progress
+from kglift.plan import ExtractPlan, LlmPlan
+from kglift.settings import open_provider, resolve_llm
+
+
+def ask(
+    graph_dir: Path, step: ExtractPlan, llm: LlmPlan, engine: EngineConfig, ledger: Path, progress: Progress
+) -> Extraction:
+    """Run one extraction method over a split graph.
+
+    Args:
+        graph_dir: directory of the graph; its interactions must be split.
+        step: method and its configuration.
+        llm: who answers.
+        engine: limits.
+        ledger: SQLite file of replies; made when absent.
+        progress: told after each unit.
+
+    Raises:
+        LeakError: if something outside `train` would be shown.
+        ExtractError: as `extract.engine.extract`.
+    """
+    cls = Method.find(step.method)
+    method = cls(build_config(cls.Config, step.config, where=f"the configuration of method `{step.method}`"))
+    graph = read_graph(graph_dir)
+    assert_no_leak(graph)
+    provider = open_provider(resolve_llm(llm))
+    try:
+        return extract(method, graph, provider, ledger, engine, progress)
+    finally:
+        asyncio.run(provider.close())

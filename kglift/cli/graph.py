@@ -1,0 +1,113 @@
+"""Commands on graphs: stats, check, fuse, load, query."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kg.config import build_config, config_dict, parse_settings
+from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
+from kglift.cli.output import print_arrow, print_counts, print_json, print_rows, say
+from kglift.progress import progress_bar
+
+Store = Annotated[str, typer.Option("--store", help="ladybug (embedded, on disk) or neo4j (NEO4J_URI).")]
+At = Annotated[str, typer.Option("--at", metavar="PATH", help="The embedded store's file; for neo4j unused.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("stats", epilog="Example: kglift stats runs/demo/fuse --json")(stats)
+    app.command("check", epilog="Example: kglift check runs/demo/fuse")(check)
+    app.command("fuse", epilog="Example: kglift fuse data/split facts/item_facts -o data/fused")(fuse)
+    app.command("load", epilog="Example: kglift load runs/demo/fuse --store ladybug --at graph.lbug")(load)
+    app.command(
+        "query", epilog='Example: kglift query "MATCH (i:Item) RETURN i.name LIMIT 5" --at runs/demo/graph.lbug'
+    )(query)
+
+
+def stats(directory: GraphDir, as_json: AsJson = False) -> None:
+    """Count a graph: tables, types, relations, splits, sources, degrees, coverage."""
+    from kg.files import read_graph
+    from kg.quality import describe
+
+    found = describe(read_graph(directory)).to_dict()
+    if as_json:
+        print_json(found)
+        return
+    for title, part in found.items():
+        if isinstance(part, dict):
+            print_counts(title.replace("_", " "), part)
+
+
+def check(directory: GraphDir, as_json: AsJson = False) -> None:
+    """Look for leaks and faults; exit status 1 if one is found."""
+    from kg.check import check as check_graph
+    from kg.files import read_graph
+
+    report = check_graph(read_graph(directory))
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        rows = [(f.severity, f.code, f.count, f.text) for f in report.findings]
+        print_rows("Leak check and faults", ["severity", "code", "count", "what"], rows)
+        say("clean" if report.is_clean else "[bold red]not clean[/]")
+    if not report.is_clean:
+        raise typer.Exit(1)
+
+
+def fuse(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The graph directory with the interactions.")],
+    fragments: Annotated[list[Path], typer.Argument(metavar="FRAGMENT...", help="What extractions wrote.")],
+    out: Out,
+    settings: Set = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put extracted facts and a graph together: resolved, merged, every source kept."""
+    from kg.files import read_graph, write_graph
+    from kg.fuse import FuseConfig
+    from kg.fuse import fuse as fuse_graphs
+
+    config = build_config(FuseConfig, parse_settings(settings or []), where="fuse")
+    graph, report = fuse_graphs(read_graph(base), *(read_graph(f) for f in fragments), config=config)
+    found = report.to_dict()
+    documents = {"fusion.json": found}
+    write_graph(graph, out, config=config_dict(config), overwrite=overwrite, documents=documents)
+    if as_json:
+        print_json(found)
+    else:
+        print_counts(f"{out}", graph.counts())
+
+
+def load(
+    directory: GraphDir, store: Store = "ladybug", at: At = "graph.lbug", quiet: Quiet = False, as_json: AsJson = False
+) -> None:
+    """Write a graph into a store; loading twice is the same as loading once."""
+    from kg.files import read_graph
+    from kglift.stores import load_graph
+
+    graph = read_graph(directory)
+    with progress_bar(f"load into {store}", quiet=quiet) as progress:
+        load_graph(graph, store, at, progress)
+    if as_json:
+        print_json(graph.counts())
+    else:
+        say(f"{store}: {sum(graph.counts().values()):,} rows are there")
+
+
+def query(
+    cypher: Annotated[str, typer.Argument(help="A Cypher query, a file that holds one, or the name of a saved one.")],
+    store: Store = "ladybug",
+    at: At = "graph.lbug",
+    parameters: Annotated[
+        list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the query.")
+    ] = None,
+    how: Annotated[str, typer.Option("--format", "-f", help="table, json or csv.")] = "table",
+    as_json: AsJson = False,
+) -> None:
+    """Ask a store in Cypher; read-only."""
+    from kglift.stores import find_query, open_store
+
+    with open_store(store, at, must_exist=True) as opened:
+        table = opened.query(find_query(cypher), parse_settings(parameters or []))
+    print_arrow(table, "json" if as_json else how)

@@ -1,0 +1,110 @@
+"""Commands on recommenders: train, evaluate, recommend, explain."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kg.config import build_config, parse_settings
+from kglift.cli.options import AsJson, GraphDir, Out, Quiet, Seed, Set
+from kglift.cli.output import console, print_arrow, print_json, print_rows, say
+from kglift.progress import progress_bar
+
+ModelDir = Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's directory.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("train", epilog="Example: kglift train runs/demo/fuse --model lightgcn -o models/lightgcn")(train)
+    app.command("evaluate", epilog="Example: kglift evaluate runs/demo/fuse models/lightgcn --json")(evaluate)
+    app.command("recommend", epilog="Example: kglift recommend runs/demo/fuse models/lightgcn --user 196")(recommend)
+    app.command("explain", epilog="Example: kglift explain 196 302 --graph runs/demo/fuse")(explain)
+
+
+def train(
+    directory: GraphDir,
+    out: Out,
+    model: Annotated[str, typer.Option("--model", "-m", help="A member of gnn.models.")] = "lightgcn",
+    settings: Set = None,
+    loop: Annotated[
+        list[str] | None, typer.Option("--train", metavar="KEY=VALUE", help="Set up the training loop: epochs=20, ...")
+    ] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train a recommender on a graph; a run that was stopped goes on from its checkpoint."""
+    from gnn.train import TrainConfig
+    from gnn.train import train as train_model
+    from kg.ckg import CollaborativeKG
+    from kg.files import read_graph
+
+    config = build_config(TrainConfig, {"seed": seed, **parse_settings(loop or [])}, where="--train")
+    ckg = CollaborativeKG.from_graph(read_graph(directory))
+    with progress_bar(f"train {model}", quiet=quiet) as progress:
+        trained = train_model(model, ckg, parse_settings(settings or []), config, out, progress)
+    say(f"{out}: {model}, best epoch {trained.best_epoch}, {trained.seconds:.1f} s")
+
+
+def evaluate(directory: GraphDir, model: ModelDir, split: str = "test", as_json: AsJson = False) -> None:
+    """Rank all items for every user, and measure."""
+    from gnn.evaluate import evaluate as evaluate_model
+    from gnn.train import load_model
+    from kg.ckg import CollaborativeKG
+    from kg.files import read_graph
+
+    ckg = CollaborativeKG.from_graph(read_graph(directory))
+    found = evaluate_model(load_model(model, ckg), ckg, split=split)
+    if as_json:
+        print_json({"split": split, "n_users": found.n_users, **found.metrics})
+    else:
+        print_rows(f"{model} on {split}, {found.n_users:,} users", ["metric", "value"], found.metrics.items())
+
+
+def recommend(
+    directory: GraphDir,
+    model: ModelDir,
+    user: Annotated[list[str], typer.Option("--user", "-u", help="A user's id; may be given often.")],
+    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    how: Annotated[str, typer.Option("--format", "-f", help="table, json or csv.")] = "table",
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items that the user has not had yet."""
+    from gnn.recommend import recommend as recommend_items
+    from gnn.train import load_model
+    from kg.ckg import CollaborativeKG
+    from kg.files import read_graph
+    from kglift.explain import find_entity
+
+    graph = read_graph(directory)
+    ckg = CollaborativeKG.from_graph(graph)
+    users = [find_entity(graph, text, "User") for text in user]
+    table = recommend_items(load_model(model, ckg), ckg, users, k)
+    names = graph.names()
+    table = table.append_column("item", [[names[i] for i in table["item_id"].to_pylist()]])
+    print_arrow(table, "json" if as_json else how)
+
+
+def explain(
+    user: Annotated[str, typer.Argument(help="A user: id or name.")],
+    item: Annotated[str, typer.Argument(help="An item: id or title.")],
+    graph_dir: Annotated[Path, typer.Option("--graph", "-g", metavar="DIR", help="The fused graph.")] = Path(
+        "runs/demo/fuse"
+    ),
+    limit: Annotated[int, typer.Option(help="How many paths.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Show the paths that support a recommendation, each edge with its confidence and where it came from."""
+    from gnn.explain import PathFinder
+    from kg.ckg import CollaborativeKG
+    from kg.files import read_graph
+    from kglift.explain import explain as explain_pair
+    from kglift.explain import find_entity, render_explanation
+
+    graph = read_graph(graph_dir)
+    finder = PathFinder(CollaborativeKG.from_graph(graph))
+    user_id, item_id = find_entity(graph, user, "User"), find_entity(graph, item, "Item")
+    found = explain_pair(graph, finder, user_id, item_id, limit=limit)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        render_explanation(found, console)

@@ -1,0 +1,60 @@
+"""`kglift run` and `kglift report`: the whole path, and what came out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kg.config import parse_settings
+from kglift.cli.options import AsJson, Quiet, Set
+from kglift.cli.output import console, print_json, say
+from kglift.progress import progress_bar
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("run", epilog="Example: kglift run demo --out runs/demo")(run)
+    app.command("report", epilog="Example: kglift report runs/demo")(report)
+
+
+def run(
+    plan: Annotated[str, typer.Argument(metavar="FILE.toml", help="A run's TOML file, or a built-in one: demo.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's directory; default runs/NAME.")] = None,
+    until: Annotated[str, typer.Option(help="Stop after this stage: data, extract-METHOD, fuse, bench, ...")] = "",
+    settings: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run every stage that is not done yet: data, extract, fuse, bench, explain, store, report.
+
+    Stop it when you like (Ctrl-C, even kill -9): the same command goes on where it was.
+    """
+    from kglift.pipeline import run as run_plan
+    from kglift.plan import find_plan, read_plan
+
+    path = find_plan(plan)
+    read = read_plan(path, parse_settings(settings or []))
+    root = out or Path("runs") / read.name
+    run_plan(
+        read,
+        root,
+        lambda title: progress_bar(title, quiet=quiet),
+        until=until,
+        tell=lambda name, state: say(f"[bold]{name:>20}[/]  {state}"),
+    )
+    if not until:
+        report(root)
+
+
+def report(
+    root: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")], as_json: AsJson = False
+) -> None:
+    """Show what a run found, and write RUN/report.html and RUN/report.json again."""
+    from kglift.report import render_terminal
+    from kglift.runs import write_report
+
+    built = write_report(root)
+    if as_json:
+        print_json(built)
+        return
+    render_terminal(built, console)
+    say(f"\nreport: {root / 'report.html'}")

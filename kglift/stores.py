@@ -1,0 +1,53 @@
+"""Stores as the front door opens them: by name, with secrets from the environment."""
+
+from pathlib import Path
+
+import db
+from db.errors import StoreUnreachableError
+from db.store import GraphStore
+from kg.config import build_config
+from kg.graph import Graph
+from kg.progress import Progress, silent
+from kglift.errors import SettingError
+from kglift.settings import neo4j_settings
+
+
+def open_store(name: str, at: str, *, must_exist: bool = False) -> GraphStore:
+    """Open a store.
+
+    Args:
+        name: a member of `GraphStore`, e.g. `ladybug`, `neo4j`.
+        at: file of an embedded store.
+        must_exist: refuse to make a new embedded store.
+
+    Raises:
+        SettingError: if Neo4j is wanted and NEO4J_URI is not set.
+        StoreUnreachableError: if the store is not there or does not answer.
+    """
+    cls = GraphStore.find(name)
+    if name == "neo4j":
+        server = neo4j_settings()
+        if server is None:
+            msg = "NEO4J_URI is not set; start a server with `make neo4j` and export the NEO4J_URI that it prints"
+            raise SettingError(msg)
+        about = {"uri": server.uri, "user": server.user, "database": server.database}
+        return cls(build_config(cls.Config, about, where="neo4j"), password=server.password)  # type: ignore[call-arg]
+    if must_exist and at and not Path(at).exists():
+        msg = f"there is no store at `{at}`; make one with `kglift load DIR --at {at}`, or give --at"
+        raise StoreUnreachableError(msg)
+    return cls(build_config(cls.Config, {"path": at} if at else {}, where=name))
+
+
+def load_graph(graph: Graph, name: str, at: str, progress: Progress = silent) -> None:
+    """Write a graph into a store."""
+    with open_store(name, at) as store:
+        store.write(graph, progress)
+
+
+def find_query(text: str) -> str:
+    """Return the Cypher that `text` names: a file, a saved query, or itself."""
+    if " " not in text.strip() and Path(text).is_file():
+        return Path(text).read_text(encoding="utf-8")
+    if text.strip().isidentifier():
+        return db.load_query(text.strip())
+    return text
