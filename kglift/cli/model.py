@@ -98,13 +98,11 @@ def explain(
     from kg.ckg import CollaborativeKG
     from kg.files import read_graph
     from kglift.explain import explain as explain_pair
-    from kglift.explain import find_entity, render_explanation
 
     graph = read_graph(graph_dir)
     finder = PathFinder(CollaborativeKG.from_graph(graph))
-    user_id, item_id = find_entity(graph, user, "User"), find_entity(graph, item, "Item")
-    found = explain_pair(graph, finder, user_id, item_id, limit=limit)
+    found = explain_pair(graph, finder, user, item, limit=limit)
     if as_json:
         print_json(found.to_dict())
     else:
-        render_explanation(found, console)
+        found.render(console)
