@@ -47,9 +47,7 @@ def extract(
     from kg.files import write_graph
 
     summary = found.summary.to_dict()
-    write_graph(
-        found.graph, out, config=config_dict(step), overwrite=overwrite, documents={"summary.json": summary}
-    )
+    write_graph(found.graph, out, config=config_dict(step), overwrite=overwrite, documents={"summary.json": summary})
     if as_json:
         print_json(summary)
     else:

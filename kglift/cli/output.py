@@ -43,7 +43,9 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     table = Table(title=title or None, title_justify="left")
     listed = [[_cell(v) for v in row] for row in rows]
     for place, column in enumerate(columns):
-        numeric = all(row[place].replace(",", "").replace(".", "").lstrip("-").isdigit() for row in listed if row[place])
+        numeric = all(
+            row[place].replace(",", "").replace(".", "").lstrip("-").isdigit() for row in listed if row[place]
+        )
         table.add_column(column, justify="right" if numeric and listed else "left", overflow="fold")
     for row in listed:
         table.add_row(*(escape(v) for v in row))

@@ -13,7 +13,7 @@ from kglift.errors import EXPECTED_ERRORS
 
 app = typer.Typer(
     name="kglift",
-    help="Lift a recommender with what a large language model knows: extract, fuse, store, train, and see if it helped.",
+    help="Lift a recommender with what an LLM knows: extract, fuse, store, train, and see whether it helped.",
     epilog="Start here: kglift run demo --out runs/demo",
     no_args_is_help=True,
     add_completion=False,

@@ -1,0 +1,67 @@
+"""A stage is made once for one configuration, and a killed one leaves no half."""
+
+from pathlib import Path
+
+import pytest
+
+from kg.files import atomic_directory, write_manifest
+from kglift.errors import RunError
+from kglift.stages import STAGE_FORMAT, Stage, Workplace, run_stages
+
+
+class Kitchen:
+    """Two stages that count how often they are made."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def stages(self, spice: str = "salt") -> list[Stage]:
+        return [
+            Stage("dough", self.make, {"spice": spice}, file_format=STAGE_FORMAT),
+            Stage("bread", self.make, {}, ("dough",), file_format=STAGE_FORMAT),
+        ]
+
+    def make(self, place: Workplace) -> None:
+        self.made.append(place.target.name)
+        with atomic_directory(place.target, overwrite=True) as partial:
+            (partial / "crumb").write_text(place.target.name)
+            write_manifest(partial, STAGE_FORMAT, config=place.config())
+
+
+def test_a_done_stage_is_not_made_again(tmp_path: Path) -> None:
+    kitchen = Kitchen()
+    run_stages(kitchen.stages(), tmp_path)
+    told: list[tuple[str, str]] = []
+    run_stages(kitchen.stages(), tmp_path, tell=lambda name, state: told.append((name, state)))
+    assert kitchen.made == ["dough", "bread"]
+    assert told == [("dough", "done already"), ("bread", "done already")]
+
+
+def test_a_changed_setting_makes_the_stage_and_all_after_it_again(tmp_path: Path) -> None:
+    kitchen = Kitchen()
+    run_stages(kitchen.stages(), tmp_path)
+    run_stages(kitchen.stages("pepper"), tmp_path)
+    assert kitchen.made == ["dough", "bread"] * 2
+
+
+@pytest.mark.parametrize("harm", ["manifest", "file"])
+def test_a_damaged_stage_is_made_again(tmp_path: Path, harm: str) -> None:
+    kitchen = Kitchen()
+    run_stages(kitchen.stages(), tmp_path)
+    if harm == "manifest":
+        (tmp_path / "bread" / "manifest.json").unlink()
+    else:
+        (tmp_path / "bread" / "crumb").write_text("mould")
+    run_stages(kitchen.stages(), tmp_path)
+    assert kitchen.made == ["dough", "bread", "bread"]
+
+
+def test_until_stops_after_the_stage(tmp_path: Path) -> None:
+    kitchen = Kitchen()
+    run_stages(kitchen.stages(), tmp_path, until="dough")
+    assert kitchen.made == ["dough"]
+
+
+def test_an_unknown_stage_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no stage `cake`; its stages are dough, bread"):
+        run_stages(Kitchen().stages(), tmp_path, until="cake")
