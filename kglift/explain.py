@@ -115,19 +115,6 @@ class Explanation:
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
-    def render(self, console: Console) -> None:
-        """Draw the paths as a tree in a terminal."""
-        tree = Tree(Text(f"{self.item.name} for user {self.user.name}", style="bold"))
-        if self.is_known:
-            tree.add(Text("the user has this item already: no recommendation", style="yellow"))
-        if not self.paths:
-            tree.add(Text("no path of at most three edges supports it"))
-        for path in self.paths:
-            branch = tree.add(Text(f"{path.sentence}  [{path.score:.3f}]"))
-            for edge in path.edges:
-                _draw_edge(branch, edge, {n.id: n.label for n in path.nodes})
-        console.print(tree)
-
 
 def explain(graph: Graph, finder: PathFinder, user_id: str, item_id: str, *, limit: int = 5) -> Explanation:
     """Explain one recommendation by the paths that support it.
@@ -154,6 +141,25 @@ def explain(graph: Graph, finder: PathFinder, user_id: str, item_id: str, *, lim
     is_known = bool(pc.any(_where(train, user_id=user, item_id=item)).as_py())
     user_node, item_node = describe.node(ckg.nodes.idx_of(user)), describe.node(ckg.nodes.idx_of(item))
     return Explanation(user_node, item_node, is_known, tuple(describe.path(p) for p in found))
+
+
+def render_explanation(explanation: Explanation, console: Console) -> None:
+    """Draw the paths as a tree in a terminal.
+
+    Args:
+        explanation: what `explain` returned.
+        console: where to draw.
+    """
+    tree = Tree(Text(f"{explanation.item.name} for {explanation.user.label}", style="bold"))
+    if explanation.is_known:
+        tree.add(Text("the user has this item already: no recommendation", style="yellow"))
+    if not explanation.paths:
+        tree.add(Text("no path of at most three edges supports it"))
+    for path in explanation.paths:
+        branch = tree.add(Text(f"{path.sentence}  [{path.score:.3f}]"))
+        for edge in path.edges:
+            _draw_edge(branch, edge, {n.id: n.label for n in path.nodes})
+    console.print(tree)
 
 
 def find_entity(graph: Graph, text: str, entity_type: str) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from gnn.explain import PathFinder
 from kg.ckg import CollaborativeKG
 from kg.errors import UnknownIdError
-from kglift.explain import explain, find_entity
+from kglift.explain import explain, find_entity, render_explanation
 from kglift.sentences import relation_words
 from tests.toy import toy_graph
 
@@ -144,5 +144,5 @@ def _renamed(graph):
 
 def _rendered(explanation):
     console = Console(file=io.StringIO(), width=400)
-    explanation.render(console)
+    render_explanation(explanation, console)
     return console.file.getvalue()
