@@ -100,6 +100,7 @@ def run_job(graph_dir: Path, job: Job, target: Path) -> None:
     model_dir = target.with_name(target.name + ".model")
     where = f"train of {job.plan.model}"
     config = build_config(TrainConfig, {"seed": job.seed, **job.plan.train}, where=where)
+    shutil.rmtree(model_dir, ignore_errors=True)  # finished, but killed before its evaluation was
     trained = train(job.plan.model, ckg, job.plan.config, config, model_dir)
     found = evaluate(trained.model, ckg, split="test", ks=job.ks)
     result = {**found.metrics, "n_users": found.n_users, "epoch": trained.best_epoch, "seconds": trained.seconds}

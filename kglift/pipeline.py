@@ -38,11 +38,12 @@ def run(
         until: stop after this stage; empty = all, and the report.
         tell: called as each stage starts, ends or is found done.
     """
+    from kglift.runs import describe_run, write_report
+
     root.mkdir(parents=True, exist_ok=True)
+    describe_run(plan, root)
     run_stages(plan_stages(plan, bars), root, until=until, tell=tell)
     if not until:
-        from kglift.runs import write_report
-
         write_report(root)
         tell("report", "done")
 

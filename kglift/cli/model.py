@@ -98,6 +98,7 @@ def explain(
     from kg.ckg import CollaborativeKG
     from kg.files import read_graph
     from kglift.explain import explain as explain_pair
+    from kglift.explain import render_explanation
 
     graph = read_graph(graph_dir)
     finder = PathFinder(CollaborativeKG.from_graph(graph))
@@ -105,4 +106,4 @@ def explain(
     if as_json:
         print_json(found.to_dict())
     else:
-        found.render(console)
+        render_explanation(found, console)
