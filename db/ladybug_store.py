@@ -1,0 +1,290 @@
+"""`ladybug`: an embedded graph database in one file, with Cypher (LadybugDB, the successor of Kuzu)."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ladybug
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from db.errors import DbError, QueryError, StoreFormatError, StoreUnreachableError, StoreWriteError
+from db.merge import delta, row_key
+from db.model import STORE_FORMAT, STORE_VERSION, delete_statements, graph_of, read_statement, stored_tables
+from db.neighbours import neighbour_statements, neighbour_table
+from db.store import GraphStore
+from kg.errors import ConfigError
+from kg.graph import Graph
+from kg.progress import Progress, silent
+from kg.tables import TABLES
+
+_FACT = "(h:Entity)-[f:FACT]->(t:Entity)"
+_SCHEMA = (
+    "CREATE NODE TABLE KgliftStore(format STRING PRIMARY KEY, version INT64)",
+    "CREATE NODE TABLE Source(source STRING PRIMARY KEY, kind STRING, model STRING, prompt STRING, "
+    "prompt_version STRING, unit STRING, quote STRING, span STRING, reply STRING, reply_sha STRING, tokens INT64, "
+    "shown STRING)",
+    "CREATE NODE TABLE Entity(entity_id STRING PRIMARY KEY, type STRING, name STRING, text STRING)",
+    "CREATE NODE TABLE Hyperedge(hyperedge_id STRING PRIMARY KEY, relation STRING, weight DOUBLE, source STRING)",
+    "CREATE NODE TABLE Text(row_key STRING PRIMARY KEY, entity_id STRING, kind STRING, text STRING, source STRING)",
+    "CREATE NODE TABLE Feature(row_key STRING PRIMARY KEY, entity_id STRING, kind STRING, vector FLOAT[])",
+    "CREATE REL TABLE INTERACTED(FROM Entity TO Entity, timestamp INT64, value DOUBLE, split STRING)",
+    "CREATE REL TABLE FACT(FROM Entity TO Entity, relation STRING, confidence DOUBLE, source STRING)",
+    "CREATE REL TABLE MEMBER(FROM Hyperedge TO Entity, role STRING, position INT32)",
+    "CREATE REL TABLE HAS_TEXT(FROM Entity TO Text, FROM Hyperedge TO Text)",
+    "CREATE REL TABLE HAS_FEATURE(FROM Entity TO Feature, FROM Hyperedge TO Feature)",
+)
+_NODES = {"sources": "Source", "entities": "Entity", "hyperedges": "Hyperedge", "texts": "Text", "features": "Feature"}
+_ATTACHED = {"texts": "HAS_TEXT", "features": "HAS_FEATURE"}
+_RELATIONSHIPS = {
+    "interactions": ("INTERACTED", ["user_id", "item_id", "timestamp", "value", "split"]),
+    "triples": ("FACT", ["head", "tail", "relation", "confidence", "source"]),
+    "members": ("MEMBER", ["hyperedge_id", "entity_id", "role", "position"]),
+}
+_UPDATES = {
+    "interactions": (
+        "MATCH (u:Entity {entity_id: new_user_id})-[f:INTERACTED]->(i:Entity {entity_id: new_item_id}) "
+        "SET f.timestamp = new_timestamp, f.value = new_value, f.split = new_split"
+    ),
+    "triples": (
+        "MATCH (h:Entity {entity_id: new_head})-[f:FACT]->(t:Entity {entity_id: new_tail}) "
+        "WHERE f.relation = new_relation AND f.source = new_source SET f.confidence = new_confidence"
+    ),
+}
+_WRITERS: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+"""The file lock of LadybugDB holds between processes only."""
+
+
+@dataclass(frozen=True)
+class LadybugConfig:
+    """Where the store lies and what it may use.
+
+    Attributes:
+        path: the database file; it and its folder are made by the first write.
+        buffer_size_bytes: the most memory for pages; more data than that is spilled to disk.
+    """
+
+    path: Path = Path("kglift.lbug")
+    buffer_size_bytes: int = 2 << 30
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        if self.buffer_size_bytes < 64 << 20:
+            msg = f"`buffer_size_bytes` is {self.buffer_size_bytes}; expected at least {64 << 20} (64 MiB)"
+            raise ConfigError(msg)
+
+
+class LadybugStore(GraphStore, name="ladybug"):
+    """Keep the graph in one file.
+
+    Each call opens the file and closes it again, so other processes may read between the calls; one process writes at a
+    time. A write is one transaction: a killed one leaves what was there, and repeating it completes it.
+    """
+
+    Config = LadybugConfig
+
+    def __init__(self, config: LadybugConfig) -> None:
+        super().__init__(config)
+        self.path = Path(config.path).expanduser().absolute()
+
+    def write(self, graph: Graph, progress: Progress = silent) -> None:
+        """Add a graph in one transaction; of two rows with one key the last written stays.
+
+        Raises:
+            StoreWriteError: if the disk is full or read-only; what was there is whole.
+            StoreUnreachableError: if another process is writing.
+            StoreFormatError: if the file is no kglift store.
+        """
+        incoming = stored_tables(graph)
+        total = sum(len(table) for table in incoming.values())
+        with self._transaction() as connection:
+            stored = _read_tables(connection)
+            done = 0
+            for name in (*_NODES, *_RELATIONSHIPS):
+                _write_table(connection, name, stored[name], incoming)
+                done += len(incoming[name])
+                progress(done, total, name)
+
+    def read(self) -> Graph:
+        """Return everything that was written.
+
+        Raises:
+            StoreFormatError: if nothing was, or the file is no kglift store.
+        """
+        with self._reading() as connection:
+            return graph_of(_read_tables(connection))
+
+    def query(self, cypher: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = 60.0) -> pa.Table:
+        """Answer a Cypher query; the file is opened read-only for it.
+
+        Raises:
+            QueryError: if the query is wrong, writes, or takes longer than `timeout_s`.
+            StoreFormatError: if nothing was written yet.
+        """
+        with self._reading() as connection:
+            connection.set_query_timeout(max(1, int(timeout_s * 1000)))
+            return _answer(connection, cypher, parameters or {}, timeout_s)
+
+    def neighbours(self, entity_id: str, *, limit: int = 100) -> pa.Table:
+        """Return the facts around one entity or hyperedge, as `GraphStore.neighbours`."""
+        parameters = {"id": entity_id, "limit": limit}
+        with self._reading() as connection:
+            answers = [_answer(connection, cypher, parameters) for cypher in neighbour_statements()]
+        return neighbour_table(answers, limit)
+
+    def delete(self, source: str) -> int:
+        """Remove the facts of one source; returns how many triples, hyperedges and texts that were."""
+        counts, deletes = delete_statements(_FACT)
+        with self._reading():
+            pass
+        with self._transaction() as connection:
+            removed = sum(_answer(connection, c, {"source": source})["n"][0].as_py() for c in counts)
+            for statement in deletes:
+                connection.execute(statement, {"source": source})
+        return int(removed)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        if not self.path.exists():
+            msg = f"there is no store at `{self.path}`; write a graph first: python -m db load DIR --path {self.path}"
+            raise StoreFormatError(msg)
+        try:
+            database = self._open(read_only=True)
+        except DbError as error:
+            if "checkpoint recovery is pending" not in str(error):
+                raise
+            self._open(read_only=False).close()  # a killed writer left a finished transaction: this applies it
+            database = self._open(read_only=True)
+        with closing(database), closing(ladybug.Connection(database)) as connection:
+            self._check_version(connection)
+            yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        lock = _WRITERS[self.path]
+        if not lock.acquire(blocking=False):
+            msg = f"`{self.path}` is being written by another thread of this process; wait for it, then repeat"
+            raise StoreUnreachableError(msg)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._open(read_only=False)) as database, closing(ladybug.Connection(database)) as connection:
+                connection.execute("BEGIN TRANSACTION")
+                self._check_version(connection, create=True)
+                yield connection
+                connection.execute("COMMIT")
+        except (RuntimeError, OSError) as error:
+            if isinstance(error, DbError):
+                raise
+            msg = (
+                f"cannot write `{self.path}`: {_one_line(error)}; nothing was changed. Free some space or go elsewhere"
+            )
+            raise StoreWriteError(msg) from error
+        finally:
+            lock.release()
+
+    def _open(self, *, read_only: bool) -> Any:
+        try:
+            return ladybug.Database(
+                self.path, read_only=read_only, buffer_pool_size=self.config.buffer_size_bytes, backend="pybind"
+            )
+        except RuntimeError as error:
+            text = _one_line(error)
+            if "Could not set lock" in text:
+                msg = f"`{self.path}` is in use by another process ({text}); close it or wait, then repeat"
+                raise StoreUnreachableError(msg) from error
+            if "not a valid" in text or "cannot be a directory" in text:
+                msg = f"`{self.path}` is no LadybugDB file ({text}); give the path of a store, or a new one"
+                raise StoreFormatError(msg) from error
+            if not read_only:
+                raise
+            msg = f"cannot open `{self.path}`: {text}; see who may read it and whether it is damaged"
+            raise StoreUnreachableError(msg) from error
+
+    def _check_version(self, connection: Any, *, create: bool = False) -> None:
+        tables = _answer(connection, "CALL show_tables() RETURN name", {})["name"].to_pylist()
+        if not tables and create:
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            about = {"format": STORE_FORMAT, "version": STORE_VERSION}
+            connection.execute("CREATE (:KgliftStore {format: $format, version: $version})", about)
+            return
+        if "KgliftStore" not in tables:
+            what = f"other tables ({', '.join(sorted(tables)[:5])})" if tables else "nothing yet"
+            msg = f"`{self.path}` holds {what} and no kglift store; give another path, or write a graph to a new one"
+            raise StoreFormatError(msg)
+        version = _answer(connection, "MATCH (s:KgliftStore) RETURN s.version AS version", {})["version"].to_pylist()
+        if version != [STORE_VERSION]:
+            msg = (
+                f"`{self.path}` has store version {version}, this kglift reads {STORE_VERSION}; "
+                "load the graph directory into a new store, or use the kglift that wrote this one"
+            )
+            raise StoreFormatError(msg)
+
+
+def _read_tables(connection: Any) -> dict[str, pa.Table]:
+    return {name: _answer(connection, read_statement(name), {}) for name in TABLES}
+
+
+def _write_table(connection: Any, name: str, stored: pa.Table, incoming: dict[str, pa.Table]) -> None:
+    change = delta(name, stored, incoming[name])
+    if len(change.absent):
+        if name in _NODES:
+            _copy(connection, _NODES[name], _with_row_key(name, change.absent))
+        else:
+            relationship, columns = _RELATIONSHIPS[name]
+            _copy(connection, relationship, change.absent.select(columns))
+        if name in _ATTACHED:
+            _attach(connection, name, change.absent, incoming)
+    if len(change.changed):
+        rows = _with_row_key(name, change.changed)
+        rows = rows.rename_columns([f"new_{column}" for column in rows.column_names])
+        connection.execute(f"LOAD FROM $rows {_update(name)}", {"rows": rows})
+
+
+def _update(name: str) -> str:
+    if name in _UPDATES:
+        return _UPDATES[name]
+    spec = TABLES[name]
+    key = "row_key" if name in _ATTACHED else spec.key[0]
+    settings = ", ".join(f"x.{column} = new_{column}" for column in spec.schema.names if column not in spec.key)
+    return f"MATCH (x:{_NODES[name]} {{{key}: new_{key}}}) SET {settings}"
+
+
+def _with_row_key(name: str, rows: pa.Table) -> pa.Table:
+    return rows.add_column(0, "row_key", row_key(rows, TABLES[name].key)) if name in _ATTACHED else rows
+
+
+def _attach(connection: Any, name: str, rows: pa.Table, incoming: dict[str, pa.Table]) -> None:
+    ends = pa.table({"from": rows["entity_id"], "to": row_key(rows, TABLES[name].key)})
+    is_entity = pc.is_in(ends["from"], value_set=incoming["entities"]["entity_id"].combine_chunks())
+    for label, chosen in (("Entity", is_entity), ("Hyperedge", pc.invert(is_entity))):
+        _copy(connection, _ATTACHED[name], ends.filter(chosen), f' (from="{label}", to="{_NODES[name]}")')
+
+
+def _copy(connection: Any, table: str, rows: pa.Table, options: str = "") -> None:
+    if len(rows):
+        connection.execute(f"COPY {table} FROM $rows{options}", {"rows": rows.combine_chunks()})
+
+
+def _answer(connection: Any, cypher: str, parameters: Mapping[str, Any], timeout_s: float | None = None) -> pa.Table:
+    try:
+        # A parameter of our own makes ladybug prepare the text: one statement only, and every $name must be given.
+        result = connection.execute(cypher, {**parameters, "kglift_prepares_this": True})
+        return result.get_as_arrow() if result.get_column_names() else pa.table({})
+    except RuntimeError as error:
+        text = _one_line(error)
+        if "Interrupted" in text:
+            msg = f"the query took longer than {timeout_s} s and was stopped; narrow it or allow more time"
+        elif "read-only" in text:
+            msg = f"the query writes, and queries may only read ({text}); use `write` or `delete`"
+        else:
+            msg = f"the query was refused: {text}"
+        raise QueryError(msg) from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
