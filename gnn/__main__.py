@@ -1,0 +1,109 @@
+"""`python -m gnn`: train and evaluate on a box that has no more than `gnn` needs."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gnn.build import TrainConfig, configure
+from gnn.checkpoint import load_model
+from gnn.errors import GnnError
+from gnn.evaluate import evaluate
+from gnn.recommender import Recommender
+from gnn.train import train
+from kg.ckg import CollaborativeKG
+from kg.config import parse_settings, read_toml
+from kg.errors import KgError
+from kg.files import read_graph
+
+_EXAMPLE = """examples:
+  python -m gnn models
+  python -m gnn train runs/graph --model lightgcn --out runs/lightgcn --set dim=32 --set epochs=20
+  python -m gnn evaluate runs/graph runs/lightgcn --json"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; return its exit code: 0, 1 for an error of the user's, 130 for Ctrl-C."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        result, text = parsed.run(parsed)
+        sys.stdout.write((json.dumps(result, indent=2) if parsed.json else text) + "\n")
+    except (GnnError, KgError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; the same command goes on from the last checkpoint\n")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m gnn", description=__doc__, epilog=_EXAMPLE, formatter_class=layout)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about, epilog=_EXAMPLE, formatter_class=layout)
+        added.add_argument("--json", action="store_true", help="write JSON to stdout")
+        added.set_defaults(run=run)
+        return added
+
+    training = command("train", _train, "train a model on a graph directory")
+    training.add_argument("graph", type=Path, metavar="DIR", help="a graph directory, split")
+    training.add_argument("--model", required=True, help="a name out of `python -m gnn models`")
+    training.add_argument("--out", type=Path, required=True, metavar="M", help="the model directory to make")
+    training.add_argument("--config", type=Path, help="a TOML file with a [MODEL] table of parameters")
+    training.add_argument("--set", action="append", default=[], metavar="K=V", help="a parameter of loop or model")
+    evaluation = command("evaluate", _evaluate, "evaluate a model directory")
+    evaluation.add_argument("graph", type=Path, metavar="DIR", help="the graph it was trained on")
+    evaluation.add_argument("model", type=Path, metavar="M", help="what `train` made")
+    evaluation.add_argument("--split", default="test", help="test or valid")
+    command("models", _models, "list the models and their parameters")
+    return parser
+
+
+def _train(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    tables = {} if parsed.config is None else read_toml(parsed.config)
+    values = {**tables.get(parsed.model, {}), **parse_settings(parsed.set)}
+    model_values, config = configure(parsed.model, values, where="the settings")
+    ckg = CollaborativeKG.from_graph(read_graph(parsed.graph))
+    trained = train(parsed.model, ckg, model_values, config, parsed.out, _show_progress)
+    sys.stderr.write("\n" * bool(len(trained.curve)))
+    about = {"model": parsed.model, "out": str(parsed.out), "best_epoch": trained.best_epoch}
+    result = {**about, "epochs": len(trained.curve), "seconds": round(trained.seconds, 3)}
+    text = f"{parsed.out}: {parsed.model}, {len(trained.curve)} epochs in {trained.seconds:.1f} s"
+    return result, text + (f", epoch {trained.best_epoch} kept" if trained.best_epoch else "")
+
+
+def _evaluate(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    ckg = CollaborativeKG.from_graph(read_graph(parsed.graph))
+    evaluation = evaluate(load_model(parsed.model, ckg), ckg, parsed.split)
+    result = {"split": parsed.split, "n_users": evaluation.n_users, "seconds": round(evaluation.seconds, 3)}
+    rows = [f"{name:<14}{value:.4f}" for name, value in evaluation.metrics.items()]
+    head = f"{parsed.split}, {evaluation.n_users} users, {evaluation.seconds:.2f} s"
+    return {**result, "metrics": evaluation.metrics}, "\n".join([head, *rows])
+
+
+def _models(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    result, rows = {}, [f"{'model':<12} parameters", f"{'(any)':<12} {_defaults(TrainConfig)}"]
+    for name, member in Recommender.members().items():
+        about = (member.__doc__ or "").partition("\n")[0]
+        result[name] = {"about": about, "parameters": {f.name: f.default for f in dataclasses.fields(member.Config)}}
+        rows += [f"{name:<12} {_defaults(member.Config)}", f"{'':<12} {about}"]
+    return result, "\n".join(rows)
+
+
+def _defaults(config: type[Any]) -> str:
+    return ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(config)) or "none"
+
+
+def _show_progress(done: int, total: int | None, note: str = "") -> None:
+    sys.stderr.write(f"\repoch {done}/{total}  {note}    ")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""What is kept of a training run: a checkpoint on the way, a model directory at the end."""
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from gnn.build import TrainConfig, build_model, identity_of
+from gnn.data import fingerprint
+from gnn.errors import CheckpointError
+from gnn.recommender import Recommender
+from kg.ckg import CollaborativeKG
+from kg.config import build_config
+from kg.errors import WriteError
+from kg.files import atomic_directory, read_manifest, write_manifest
+
+MODEL_FORMAT = "kglift-model"
+_CHECKPOINT_VERSION = 1
+_WORDS = {
+    "version": "version",
+    "model": "model",
+    "model_config": "configuration of the model",
+    "train_config": "configuration of the training",
+    "graph": "graph (sha256 of nodes, train interactions and facts)",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a run needs to go on after an epoch as if it had never stopped.
+
+    Attributes:
+        epoch: the last finished epoch, from 1.
+        state: the model's state.
+        optimisers: state of each objective's optimiser.
+        curve: a row for each epoch.
+        best_epoch: the best epoch so far, 0 for none.
+        best_value: its metric.
+        best_state: the model's state then.
+        evaluations_since_best: evaluations since then.
+    """
+
+    epoch: int
+    state: dict[str, Any]
+    optimisers: dict[str, Any]
+    curve: list[dict[str, float | None]]
+    best_epoch: int
+    best_value: float
+    best_state: dict[str, Any]
+    evaluations_since_best: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and how it came to be.
+
+    Attributes:
+        model: with the parameters of the best epoch, in evaluation mode.
+        config: of the loop.
+        curve: epoch, loss, recall@20, ndcg@20 (null where not evaluated), seconds (of the epoch).
+        best_epoch: the epoch that was kept, from 1; 0 for a closed-form model.
+        seconds: training and validation together, over all starts.
+    """
+
+    model: Recommender
+    config: TrainConfig
+    curve: pa.Table
+    best_epoch: int
+    seconds: float
+
+
+def save_checkpoint(path: Path, identity: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Write a checkpoint whole or not at all: the one before stays until this one is on disk.
+
+    Raises:
+        WriteError: if the disk is full or read-only.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    content = {f.name: getattr(checkpoint, f.name) for f in checkpoint.__dataclass_fields__.values()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as handle:
+            torch.save({"version": _CHECKPOINT_VERSION, **identity, "checkpoint": content}, handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        msg = f"cannot write the checkpoint `{path}`: {error.strerror or error}; free some space or go elsewhere"
+        raise WriteError(msg) from error
+
+
+def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
+    """Read a checkpoint of the same run.
+
+    Raises:
+        CheckpointError: if it is damaged, or of another model, graph, configuration or version.
+    """
+    saved = _load(path)
+    _check_identity(saved, {"version": _CHECKPOINT_VERSION, **identity}, f"the checkpoint `{path}`")
+    return Checkpoint(**saved["checkpoint"])
+
+
+def save_model(trained: Trained, ckg: CollaborativeKG, path: Path) -> None:
+    """Write a finished model as a directory, whole or not at all.
+
+    It holds `state.pt`, `curve.parquet` and, where the model has vectors, `users.parquet` and `items.parquet`
+    (user_id or item_id, vector): a dot product of the two is the score, so serving needs nothing else.
+
+    Args:
+        trained: the model and its curve.
+        ckg: the graph that it was trained on.
+        path: the directory to make.
+
+    Raises:
+        WriteError: if the place is taken, or the disk is full or read-only.
+    """
+    model = trained.model
+    with atomic_directory(path) as partial:
+        torch.save(model.state_dict(), partial / "state.pt")
+        pq.write_table(trained.curve, partial / "curve.parquet")
+        vectors = model.vectors()
+        if vectors is not None:
+            ids = ckg.nodes.ids
+            starts = {"user": 0, "item": ckg.n_users}
+            for (kind, start), table in zip(starts.items(), vectors, strict=True):
+                columns = {f"{kind}_id": list(ids[start : start + len(table)]), "vector": _vector_column(table)}
+                pq.write_table(pa.table(columns), partial / f"{kind}s.parquet")
+        counts = {"users": ckg.n_users, "items": ckg.n_items, "epochs": len(trained.curve)}
+        identity = identity_of(model, ckg, trained.config)
+        about = {"best_epoch": trained.best_epoch, "seconds": trained.seconds, "seed": trained.config.seed}
+        write_manifest(partial, MODEL_FORMAT, counts=counts, **identity, **about)
+
+
+def load_model(path: Path, ckg: CollaborativeKG) -> Recommender:
+    """Read a finished model onto the graph that it was trained on.
+
+    Raises:
+        CheckpointError: if it was trained on another graph, or its state does not fit.
+        FileFormatError: if `path` is no model directory, damaged, or of another version.
+    """
+    manifest = read_manifest(path, MODEL_FORMAT)
+    config = build_config(TrainConfig, {**manifest["train_config"], "device": "auto"}, where=str(path))
+    _check_identity(manifest, {"graph": fingerprint(ckg)}, f"the model `{path}`")
+    model = build_model(manifest["model"], ckg, manifest["model_config"], config)
+    try:
+        model.load_state_dict(_load(path / "state.pt"))
+    except RuntimeError as error:
+        msg = f"`{path}` does not fit `{manifest['model']}`: {str(error).splitlines()[-1].strip()}; train it again"
+        raise CheckpointError(msg) from error
+    return model.eval()
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        msg = f"`{path}` is not readable ({type(error).__name__}); it is damaged, remove it and train again"
+        raise CheckpointError(msg) from error
+    return content
+
+
+def _check_identity(saved: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> None:
+    for key, word in _WORDS.items():
+        if key in expected and saved.get(key) != expected[key]:
+            shown = [json.dumps(x.get(key), sort_keys=True) for x in (saved, expected)]
+            msg = f"{what} is of another {word}: {shown[0]}, expected {shown[1]}; remove it or give what it belongs to"
+            raise CheckpointError(msg)
+
+
+def _vector_column(table: torch.Tensor) -> pa.Array:
+    rows = table.detach().cpu().contiguous().numpy()
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])

@@ -1,0 +1,186 @@
+"""A collaborative knowledge graph as tensors: what models are built on and trained from."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gnn.errors import IndexRangeError, InputError
+from gnn.sparse import Csr, NormalisedGraph, csr_from_edges, normalise
+from kg.ckg import CollaborativeKG
+from kg.ids import IdMap
+from kg.terms import HEAD, TAIL, TRAIN
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """Every edge of the graph, both directions, by head: parallel edges stay separate.
+
+    Attributes:
+        csr: rows = heads, columns = tails, over all nodes.
+        relation: (n_edges,) int64 below 2 * n_relations; r + n_relations is the inverse of r.
+        confidence: (n_edges,) float32 in (0, 1]; 1 for interactions.
+    """
+
+    csr: Csr
+    relation: Tensor
+    confidence: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingGraph:
+    """Train interactions and facts as tensors on one device.
+
+    Node layout as in `CollaborativeKG`: users, items, others. Facts of confidence 0 are no edges.
+
+    Attributes:
+        n_users: number of users.
+        n_items: number of items.
+        n_nodes: number of all nodes.
+        n_relations: `interacts` and the relations of facts, inverses not counted.
+        users: (n_train,) int64 user of each train interaction, sorted by user, then item.
+        items: (n_train,) int64 item of each, counted from 0.
+        edge_index: (2, n_edges) int64 head and tail of every edge, both directions.
+        edge_type: (n_edges,) int64 below 2 * n_relations.
+        confidence: (n_edges,) float32 in (0, 1].
+    """
+
+    n_users: int
+    n_items: int
+    n_nodes: int
+    n_relations: int
+    users: Tensor
+    items: Tensor
+    edge_index: Tensor
+    edge_type: Tensor
+    confidence: Tensor
+
+    @classmethod
+    def from_ckg(cls, ckg: CollaborativeKG, device: str | torch.device = "cpu") -> "TrainingGraph":
+        """Turn a CKG into tensors; takes train interactions and facts, never valid or test.
+
+        Raises:
+            InputError: if there is no train interaction, or a confidence is not in [0, 1].
+            IndexRangeError: if an index is outside the graph.
+        """
+        _check(ckg)
+        users, items = ckg.user_items(TRAIN)
+        edge_index, edge_type = ckg.edges()
+        weight = np.concatenate([np.ones(len(users)), ckg.confidence])
+        confidence = np.concatenate([weight, weight]).astype(np.float32)
+        kept = confidence > 0
+        tensors = (users, items, edge_index[:, kept], edge_type[kept], confidence[kept])
+        moved = [torch.from_numpy(np.ascontiguousarray(t)).to(device) for t in tensors]
+        return cls(ckg.n_users, ckg.n_items, ckg.n_nodes, ckg.n_relations, *moved)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.users.device
+
+    @cached_property
+    def keys(self) -> Tensor:
+        """Train interactions as user * n_items + item, (n_train,) int64, sorted."""
+        return self.users * self.n_items + self.items
+
+    @cached_property
+    def user_csr(self) -> Csr:
+        """Train interactions, (n_users, n_items)."""
+        return csr_from_edges(self.users, self.items, self.n_users, self.n_items)[0]
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Every edge by head; within a head by relation, then tail."""
+        head, tail = self.edge_index
+        first = torch.argsort(self.edge_type * self.n_nodes + tail, stable=True)
+        csr, order = csr_from_edges(head[first], tail[first], self.n_nodes, self.n_nodes)
+        place = first[order]
+        return Facts(csr, self.edge_type[place], self.confidence[place])
+
+    @cached_property
+    def fact_keys(self) -> Tensor:
+        """Every edge as (head * 2 * n_relations + relation) * n_nodes + tail, (n_edges,) int64, sorted."""
+        facts = self.facts
+        kind = facts.csr.row * (2 * self.n_relations) + facts.relation
+        return kind * self.n_nodes + facts.csr.col.long()
+
+    def normalised(self, fact_weight: float = 1.0) -> NormalisedGraph:
+        """Return the graph without relation types, normalised.
+
+        Args:
+            fact_weight: the weight of a pair of nodes is the sum of the confidences of its edges, those of facts
+                times this.
+        """
+        is_fact = self.edge_type % self.n_relations > 0
+        weight = torch.where(is_fact, self.confidence * fact_weight, self.confidence)
+        chosen = weight > 0
+        key = self.edge_index[0, chosen] * self.n_nodes + self.edge_index[1, chosen]
+        pairs, inverse = torch.unique(key, return_inverse=True)
+        total = torch.zeros(len(pairs), device=self.device).index_add_(0, inverse, weight[chosen])
+        row, col = pairs // self.n_nodes, pairs % self.n_nodes
+        csr, order = csr_from_edges(row, col, self.n_nodes, self.n_nodes)
+        return normalise(csr, total[order])
+
+
+def prune_entities(ckg: CollaborativeKG, min_degree: int) -> CollaborativeKG:
+    """Drop entities that fewer than `min_degree` facts name, with those facts; users and items stay, in their order.
+
+    An entity of degree 1 joins nothing to anything: it costs a parameter vector and lends no path between items.
+
+    Args:
+        ckg: the graph.
+        min_degree: 1 keeps every entity that a fact names.
+
+    Returns:
+        A smaller graph (entities that no fact names are dropped, too), or `ckg` itself if nothing goes.
+    """
+    n_fixed = ckg.n_users + ckg.n_items
+    ends = ckg.triples[:, [HEAD, TAIL]]
+    keep = np.bincount(ends.ravel(), minlength=ckg.n_nodes) >= min_degree
+    keep[:n_fixed] = True
+    if keep.all():
+        return ckg
+    new_index = np.cumsum(keep) - 1
+    kept_facts = keep[ends].all(axis=1)
+    triples = ckg.triples[kept_facts].copy()
+    triples[:, HEAD], triples[:, TAIL] = new_index[triples[:, HEAD]], new_index[triples[:, TAIL]]
+    nodes = IdMap(tuple(ckg.nodes.to_ids(np.flatnonzero(keep))))
+    confidence = ckg.confidence[kept_facts]
+    return CollaborativeKG(nodes, ckg.n_users, ckg.n_items, ckg.relations, ckg.interactions, triples, confidence)
+
+
+def fingerprint(ckg: CollaborativeKG) -> str:
+    """Return a sha256 over node ids, relations, train interactions and facts: what a trained model depends on."""
+    digest = hashlib.sha256(f"{ckg.n_users},{ckg.n_items}\n".encode())
+    for names in (ckg.nodes.ids, ckg.relations):
+        digest.update("\0".join(names).encode())
+    arrays: tuple[npt.NDArray[np.generic], ...] = (ckg.interactions[TRAIN], ckg.triples, ckg.confidence)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _check(ckg: CollaborativeKG) -> None:
+    train = ckg.interactions[TRAIN]
+    if not len(train):
+        msg = "the graph has no train interaction, so there is nothing to learn from; split the data set again"
+        raise InputError(msg)
+    bad = ~((ckg.confidence >= 0) & (ckg.confidence <= 1))  # a NaN compares false, so it is bad
+    if bad.any():
+        place = int(np.flatnonzero(bad)[0])
+        msg = f"the confidence of triple {place} is {ckg.confidence[place]}; expected a number in [0, 1]"
+        raise InputError(msg)
+    parts = (
+        ("a user", train[:, 0], 0, ckg.n_users),
+        ("an item", train[:, 1], ckg.n_users, ckg.n_users + ckg.n_items),
+        ("a head or tail", ckg.triples[:, [HEAD, TAIL]], 0, ckg.n_nodes),
+    )
+    for what, index, low, high in parts:
+        outside = index[(index < low) | (index >= high)]
+        if outside.size:
+            msg = f"{what} has the index {int(outside.flat[0])}; expected {low} to {high - 1}"
+            raise IndexRangeError(msg)

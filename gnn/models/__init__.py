@@ -1,0 +1,1 @@
+"""One recommender in each file; a new file is found by the registry."""
