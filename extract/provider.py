@@ -19,6 +19,7 @@ class Request:
         max_tokens: upper bound of the reply.
         temperature: 0 = greedy.
         seed: passed on where the provider takes one.
+        unit_id: whom the question is about, for logs and recorded answers; never sent, no part of any key.
     """
 
     system: str
@@ -27,6 +28,7 @@ class Request:
     max_tokens: int
     temperature: float = 0.0
     seed: int = 0
+    unit_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,4 +76,7 @@ class Provider(Registered, package="extract.providers"):
         """
 
     async def close(self) -> None:
-        """Release connections, processes and memory."""
+        """Release connections, processes and memory; the next `complete` opens them anew.
+
+        The engine calls this at the end of each run, in the run's event loop.
+        """

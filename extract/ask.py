@@ -1,0 +1,294 @@
+"""Asking: many units in flight, each reply stored before it is counted, retries, limits, a clean stop."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+
+from extract.chain import Chain, Parameters, Questions, storable
+from extract.claims import BEAT_S
+from extract.errors import PassingProviderError, UnitError
+from extract.ledger import (
+    SET_ASIDE,
+    Ledger,
+    NewReply,
+    StoredReply,
+    UnitState,
+    beat,
+    claim,
+    release,
+    settle_units,
+    store,
+)
+from extract.method import Unit
+from extract.pace import Budget, Pace
+from extract.provider import Completion, Provider, Request
+from kg.progress import Progress
+
+_GRACE_S = 30.0
+_GRACE_ON_INTERRUPT_S = 5.0
+_FIRST_BACKOFF_S = 0.5
+_LONGEST_BACKOFF_S = 60.0
+_POLL_S = 0.05
+_GIVE_UP_AFTER = 3
+_YIELD_EVERY = 64
+_BYTES_PER_TOKEN = 3
+
+
+class Limits(Parameters, Protocol):
+    """The part of `EngineConfig` that asking depends on."""
+
+    @property
+    def max_in_flight(self) -> int | None:
+        """Requests under way at once."""
+
+    @property
+    def max_retries(self) -> int:
+        """So often a request is sent again after a passing error."""
+
+    @property
+    def timeout_s(self) -> float:
+        """Longest wait for one reply."""
+
+
+@dataclass
+class Asked:
+    """Counts of one run, while it goes on."""
+
+    finished: int = 0
+    cached: int = 0
+    asked: int = 0
+    set_aside: int = 0
+    calls: int = 0
+    retries: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    failures_in_a_row: int = 0
+    seconds: float = 0.0
+    stopping: bool = field(default=False, repr=False)
+
+    def note(self) -> str:
+        """Return a few words for the progress bar."""
+        retried = f", {self.retries} retried" if self.retries else ""
+        return f"{self.asked} asked, {self.cached} from the ledger, {self.set_aside} set aside{retried}"
+
+
+class _StoppingError(Exception):
+    """Another task ended the run; this one leaves quietly."""
+
+
+class Asker:
+    """Asks every open question of a run, once.
+
+    Args:
+        questions: turns units into requests.
+        provider: answers them.
+        ledger: keeps the replies.
+        limits: how many, how fast, how long.
+        pace: spaces the requests.
+        budget: stops before too much is spent.
+    """
+
+    def __init__(
+        self, questions: Questions, provider: Provider, ledger: Ledger, limits: Limits, pace: Pace, budget: Budget
+    ) -> None:
+        self._questions, self._provider, self._ledger, self._limits = questions, provider, ledger, limits
+        self._pace, self._budget = pace, budget
+        wanted = limits.max_in_flight or provider.max_in_flight
+        self._n_slots = max(1, min(wanted, provider.max_in_flight))
+        self._slots = asyncio.Semaphore(self._n_slots)
+        self.counts = Asked()
+
+    async def run(self, units: Iterator[Unit], total: int, progress: Progress) -> None:
+        """Ask until every unit has a valid reply or is set aside.
+
+        Raises:
+            TerminalProviderError: asking cannot go on; what was answered is kept.
+            PassingProviderError: the provider failed again and again; what was answered is kept.
+            BudgetError: the budget is spent; what was answered is kept.
+            PromptError: a unit's variables do not fit the template.
+            LedgerError: a reply could not be stored.
+        """
+        began = time.monotonic()
+        self._progress, self._total = progress, total
+        # Twice as many workers as slots: while one reply is being stored, another request is under way.
+        workers = [asyncio.create_task(self._work(units)) for _ in range(min(2 * self._n_slots, max(total, 1)))]
+        pulse = asyncio.create_task(self._pulse())
+        grace_s = _GRACE_S
+        try:
+            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+        except asyncio.CancelledError:
+            grace_s = _GRACE_ON_INTERRUPT_S
+            raise
+        finally:
+            await self._stop(workers, pulse, grace_s)
+            self.counts.seconds = time.monotonic() - began
+        for worker in workers:
+            error = None if worker.cancelled() else worker.exception()
+            if error is not None and not isinstance(error, _StoppingError):
+                raise error
+
+    async def _stop(self, workers: list[asyncio.Task[None]], pulse: asyncio.Task[None], grace_s: float) -> None:
+        self.counts.stopping = True
+        pulse.cancel()
+        _, late = await asyncio.wait(workers, timeout=grace_s)
+        for worker in late:
+            worker.cancel()
+        await asyncio.gather(*workers, pulse, return_exceptions=True)
+        await self._ledger.drain()
+        await self._provider.close()
+
+    async def _pulse(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            await self._ledger.write(beat(self._ledger.runner))
+
+    async def _work(self, units: Iterator[Unit]) -> None:
+        for place, unit in enumerate(units):
+            if self.counts.stopping:
+                return
+            chain = self._questions.walk(unit, self._ledger)
+            if chain.is_open:
+                await self._pursue(chain)
+            else:
+                self._finish(chain, was_asked=False)
+                if place % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+
+    async def _pursue(self, chain: Chain) -> None:
+        """Ask a unit's open questions, unless another process does so first."""
+        while not await self._ledger.write(claim(chain.first_key, self._ledger.runner)):
+            await asyncio.sleep(_POLL_S)
+            self._check_stopping()
+            chain = self._questions.walk(chain.unit, self._ledger)
+            if not chain.is_open:
+                self._finish(chain, was_asked=False)
+                return
+        was_asked = False
+        try:
+            chain = self._questions.walk(chain.unit, self._ledger)
+            while chain.is_open:
+                was_asked = True
+                await self._ask(chain)
+                chain = self._questions.walk(chain.unit, self._ledger)
+            self._finish(chain, was_asked)
+        except (UnitError, PassingProviderError) as error:
+            self._set_aside(chain, error)
+        finally:
+            self._ledger.submit(release(chain.first_key, self._ledger.runner))
+
+    async def _ask(self, chain: Chain) -> None:
+        request = self._questions.request(chain)
+        began = time.monotonic()
+        completion = await self._send(request)
+        text = storable(completion.text)
+        reply = StoredReply(
+            chain.key, text, completion.is_cut_off, completion.n_prompt_tokens, completion.n_completion_tokens
+        )
+        errors = self._questions.errors(text, completion.is_cut_off)
+        new = NewReply(
+            reply,
+            self._questions.run,
+            chain.unit.unit_id,
+            chain.attempts + 1,
+            request.prompt,
+            errors,
+            time.monotonic() - began,
+        )
+        stored = self._ledger.submit(store(new))  # queued before anything else can interrupt
+        await asyncio.shield(stored)
+        self._count(completion)
+
+    async def _send(self, request: Request) -> Completion:
+        def count_retry(_: RetryCallState) -> None:
+            self.counts.retries += 1
+
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._limits.max_retries + 1),
+            wait=_backoff,
+            retry=retry_if_exception_type(PassingProviderError),
+            before_sleep=count_retry,
+            reraise=True,
+        )
+        return await retrying(self._send_once, request)
+
+    async def _send_once(self, request: Request) -> Completion:
+        n_prompt = len((request.system + request.prompt).encode()) // _BYTES_PER_TOKEN + 1
+        estimate = n_prompt + request.max_tokens
+        self._check_stopping()
+        await self._budget.reserve(estimate)
+        used = 0
+        try:
+            async with self._slots:
+                await self._pace.turn(estimate)
+                self._check_stopping()
+                completion = await self._complete(request)
+            used = completion.n_prompt_tokens + completion.n_completion_tokens
+            used = used or n_prompt + len(completion.text.encode()) // _BYTES_PER_TOKEN
+        except PassingProviderError as error:
+            if error.retry_after_s:
+                self._pace.pause(error.retry_after_s)
+            raise
+        finally:
+            await self._budget.settle(estimate, used)
+        return completion
+
+    async def _complete(self, request: Request) -> Completion:
+        try:
+            async with asyncio.timeout(self._limits.timeout_s):
+                return await self._provider.complete(request)
+        except TimeoutError as error:
+            msg = (
+                f"no answer for unit `{request.unit_id}` within {self._limits.timeout_s:g} s; "
+                "raise `timeout_s` or look whether the model is overloaded"
+            )
+            raise PassingProviderError(msg) from error
+
+    def _check_stopping(self) -> None:
+        if self.counts.stopping:
+            raise _StoppingError
+
+    def _count(self, completion: Completion) -> None:
+        self.counts.calls += 1
+        self.counts.failures_in_a_row = 0
+        self.counts.prompt_tokens += completion.n_prompt_tokens
+        self.counts.completion_tokens += completion.n_completion_tokens
+
+    def _finish(self, chain: Chain, was_asked: bool) -> None:
+        self.counts.finished += 1
+        self.counts.asked += was_asked
+        self.counts.cached += not was_asked
+        self.counts.set_aside += chain.reply is None
+        self._progress(self.counts.finished, self._total, self.counts.note())
+
+    def _set_aside(self, chain: Chain, error: UnitError | PassingProviderError) -> None:
+        """Put a unit aside that cannot be answered, or end the run where it is the provider that cannot answer."""
+        if isinstance(error, PassingProviderError):
+            self.counts.failures_in_a_row += 1
+            if self.counts.calls == 0 or self.counts.failures_in_a_row >= _GIVE_UP_AFTER:
+                error.add_note(
+                    f"after {self._limits.max_retries} retries; every answer so far is kept, run again later"
+                )
+                raise error
+        state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, f"{reason_of(error)}: {error}")
+        self._ledger.submit(settle_units(self._questions.run, [state]))
+        self._finish(chain, was_asked=True)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the code under which an error that set a unit aside is counted."""
+    return "too_large" if isinstance(error, UnitError) else "no_answer"
+
+
+def _backoff(state: RetryCallState) -> float:
+    """Wait as long as the server says, or twice as long each time; never in step with the others."""
+    error = state.outcome.exception() if state.outcome else None
+    asked_for = getattr(error, "retry_after_s", None)
+    if asked_for is not None:
+        return float(asked_for) + random.uniform(0.0, _FIRST_BACKOFF_S)
+    longest = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** (state.attempt_number - 1))
+    return random.uniform(longest / 2, longest)

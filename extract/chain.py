@@ -1,0 +1,143 @@
+"""Where a unit stands: its chain of question, refused reply and second question, read from the ledger."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from extract.judge import ask_again, judge
+from extract.ledger import Ledger, StoredReply
+from extract.method import Method, Unit
+from extract.provider import Request
+from extract.template import Prompt
+
+
+class Parameters(Protocol):
+    """The part of `EngineConfig` that questions depend on."""
+
+    @property
+    def max_attempts(self) -> int:
+        """Valid or not, so many replies are asked for."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Upper bound of a reply."""
+
+    @property
+    def temperature(self) -> float:
+        """0 = greedy."""
+
+    @property
+    def seed(self) -> int:
+        """Passed on to the provider."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What the ledger knows of one unit.
+
+    Attributes:
+        unit: the question.
+        first_key: address of the first request; the right to ask is claimed under it.
+        key: address of the next request, or of the last one where the chain is at its end.
+        prompt: text of that request.
+        attempts: replies so far.
+        reply: the valid reply, if there is one.
+        parsed: the same, validated.
+        reason: why the last reply was refused.
+        is_open: a request is still to be sent.
+    """
+
+    unit: Unit
+    first_key: str
+    key: str
+    prompt: str
+    attempts: int
+    reply: StoredReply | None = None
+    parsed: BaseModel | None = None
+    reason: str = ""
+    is_open: bool = True
+
+
+class Questions:
+    """Turns units into requests with addresses, and walks their chains.
+
+    Args:
+        method: asks and knows the reply model.
+        prompt: its template.
+        model: identity of the model.
+        parameters: what requests carry.
+    """
+
+    def __init__(self, method: Method, prompt: Prompt, model: str, parameters: Parameters) -> None:
+        self.prompt = prompt
+        self.parameters = parameters
+        self.model = model
+        self._reply_type = method.Reply
+        self._schema = method.Reply.model_json_schema()
+        self.request_parameters = _json(
+            {
+                "max_tokens": parameters.max_tokens,
+                "temperature": parameters.temperature,
+                "seed": parameters.seed,
+            }
+        )
+        same = _json([model, self.request_parameters, storable(prompt.system), self._schema])
+        self._same = hashlib.sha256(same.encode())
+        self.run = hashlib.sha256(
+            _json([method.name, prompt.name, prompt.version, prompt.sha, same]).encode()
+        ).hexdigest()
+
+    def walk(self, unit: Unit, ledger: Ledger) -> Chain:
+        """Follow a unit's chain as far as the ledger goes.
+
+        Raises:
+            PromptError: if the unit's variables do not fit the template.
+        """
+        prompt = storable(self.prompt.render(unit.variables))
+        first_key = key = self._key(prompt)
+        reason = ""
+        for attempts in range(self.parameters.max_attempts):
+            key = self._key(prompt)
+            stored = ledger.reply(key)
+            if stored is None:
+                return Chain(unit, first_key, key, prompt, attempts, reason=reason)
+            verdict = judge(stored.text, stored.is_cut_off, self._reply_type)
+            if verdict.parsed is not None:
+                return Chain(unit, first_key, key, prompt, attempts + 1, stored, verdict.parsed, is_open=False)
+            reason = verdict.reason
+            prompt = ask_again(prompt, verdict.errors, attempts + 1)
+        return Chain(unit, first_key, key, prompt, self.parameters.max_attempts, reason=reason, is_open=False)
+
+    def request(self, chain: Chain) -> Request:
+        """Return the next request of a chain."""
+        p = self.parameters
+        return Request(
+            system=storable(self.prompt.system),
+            prompt=chain.prompt,
+            schema=self._schema,
+            max_tokens=p.max_tokens,
+            temperature=p.temperature,
+            seed=p.seed,
+            unit_id=chain.unit.unit_id,
+        )
+
+    def errors(self, text: str, is_cut_off: bool) -> tuple[str, ...]:
+        """Return why a reply is refused; empty for a valid one."""
+        return judge(text, is_cut_off, self._reply_type).errors
+
+    def _key(self, prompt: str) -> str:
+        digest = self._same.copy()
+        digest.update(prompt.encode())
+        return digest.hexdigest()
+
+
+def storable(text: str) -> str:
+    """Return a text without lone surrogates, which neither SQLite nor Arrow can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

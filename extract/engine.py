@@ -1,0 +1,270 @@
+"""The engine: a method's questions in, a graph fragment and a summary out; every answer is paid for once.
+
+Three passes over the units, none of which holds them in memory. Before anything is sent, each unit is checked: its id
+is new and it shows train interactions only. Then the open questions are asked and every reply goes to the ledger. Then
+the facts are made from the ledger, in the order of the units: they do not depend on which reply came first, nor on how
+often the run was interrupted.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from extract.ask import Asked, Asker
+from extract.chain import Chain, Questions
+from extract.errors import UnitError
+from extract.fragment import Fragment
+from extract.leak import TrainPairs
+from extract.ledger import (
+    DONE,
+    EMPTY,
+    REJECTED,
+    SET_ASIDE,
+    Ledger,
+    UnitState,
+    enter_units,
+    open_run,
+    settle_units,
+)
+from extract.method import Method, Rejected, Unit
+from extract.pace import Budget, Pace
+from extract.provider import Provider
+from extract.summary import Summary, Tally
+from extract.template import load_prompt
+from kg.errors import ConfigError
+from kg.graph import Graph
+from kg.progress import Progress, silent
+
+_BATCH = 1_000
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How to ask.
+
+    Attributes:
+        max_units: ask the first so many units only; None = all.
+        max_attempts: replies asked for, valid or not, before a unit is set aside.
+        max_tokens: upper bound of a reply.
+        temperature: 0 = greedy.
+        seed: passed on where the provider takes one.
+        max_in_flight: requests under way at once; None, or more than the provider allows = what it allows.
+        max_retries: so often a request is sent again after a passing error (rate limit, time-out, server error).
+        requests_per_minute: None = no limit.
+        tokens_per_minute: None = no limit.
+        budget_tokens: hard limit on what this extraction may pay for in all its runs; None = no limit.
+        prompt_price: of a million prompt tokens, for the cost in the summary.
+        completion_price: of a million completion tokens.
+        timeout_s: longest wait for one reply.
+
+    Raises:
+        ConfigError: if a value is out of range.
+    """
+
+    max_units: int | None = None
+    max_attempts: int = 3
+    max_tokens: int = 1024
+    temperature: float = 0.0
+    seed: int = 0
+    max_in_flight: int | None = None
+    max_retries: int = 5
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    budget_tokens: int | None = None
+    prompt_price: float = 0.0
+    completion_price: float = 0.0
+    timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in (
+            "max_attempts",
+            "max_tokens",
+            "max_in_flight",
+            "requests_per_minute",
+            "tokens_per_minute",
+            "timeout_s",
+        ):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                msg = f"`{name}` is {value}; expected more than 0"
+                raise ConfigError(msg)
+        for name in ("max_units", "temperature", "max_retries", "budget_tokens", "prompt_price", "completion_price"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                msg = f"`{name}` is {value}; expected 0 or more"
+                raise ConfigError(msg)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction made.
+
+    Attributes:
+        graph: the facts, their sources and the entities they refer to; `kg.graph.concat` and fusion take it.
+        summary: what was asked, answered, kept and rejected.
+    """
+
+    graph: Graph
+    summary: Summary
+
+
+def extract(
+    method: Method,
+    graph: Graph,
+    provider: Provider,
+    ledger_path: Path,
+    config: EngineConfig = EngineConfig(),
+    progress: Progress = silent,
+) -> Extraction:
+    """Ask a method's questions about a data set and make a graph fragment of the answers.
+
+    Run again after an interruption, it asks only what has no reply in the ledger yet. Works inside a notebook too.
+
+    Args:
+        method: asks the questions and turns replies into facts.
+        graph: the data set, split.
+        provider: answers; closed at the end.
+        ledger_path: where replies are kept; one file serves many methods, models and processes at once.
+        config: how to ask.
+        progress: told after every unit.
+
+    Raises:
+        LeakError: if a unit shows an interaction that is not in `train`; nothing was sent.
+        UnitError: if two units have the same id; nothing was sent.
+        PromptError: if a unit's variables do not fit the prompt.
+        ProviderError: if asking cannot go on; what was answered is kept.
+        BudgetError: if the budget is spent; what was answered is kept.
+        LedgerError: if the ledger cannot be used.
+    """
+    prompt = load_prompt(method.prompt)
+    questions = Questions(method, prompt, provider.model, config)
+    with Ledger(ledger_path) as ledger:
+        run = _Run(method, graph, questions, ledger, config)
+        total = run.check()
+        paid_before = sum(ledger.paid(questions.run)[1:])
+        asked = _in_loop(run.ask(provider, total, paid_before, progress))
+        return run.collect(Fragment(graph, method, prompt, provider.model), asked, total, provider.model)
+
+
+@dataclass(frozen=True)
+class _Run:
+    method: Method
+    graph: Graph
+    questions: Questions
+    ledger: Ledger
+    config: EngineConfig
+
+    def units(self) -> Iterator[Unit]:
+        return islice(self.method.units(self.graph), self.config.max_units)
+
+    def check(self) -> int:
+        """Check all units before anything is sent, enter them in the ledger and return their number."""
+        q, pairs, seen = self.questions, TrainPairs(self.graph), set[str]()
+        prompt = (q.prompt.name, q.prompt.version)
+        model, parameters = q.model, q.request_parameters
+        self.ledger.write_now([open_run(q.run, self.method.name, prompt, model, parameters)])
+        batch: list[tuple[str, int]] = []
+        for place, unit in enumerate(self.units()):
+            if unit.unit_id in seen:
+                msg = f"method `{self.method.name}` asks about `{unit.unit_id}` twice; give each unit its own id"
+                raise UnitError(msg)
+            pairs.check(unit)
+            seen.add(unit.unit_id)
+            batch.append((unit.unit_id, place))
+            if len(batch) == _BATCH:
+                self.ledger.write_now([enter_units(q.run, batch)])
+                batch = []
+        self.ledger.write_now([enter_units(q.run, batch)])
+        return len(seen)
+
+    async def ask(self, provider: Provider, total: int, paid_before: int, progress: Progress) -> Asked:
+        """Ask what is open."""
+        c = self.config
+        pace, budget = Pace(c.requests_per_minute, c.tokens_per_minute), Budget(c.budget_tokens, paid_before)
+        asker = Asker(self.questions, provider, self.ledger, c, pace, budget)
+        await asker.run(self.units(), total, progress)
+        return asker.counts
+
+    def collect(self, fragment: Fragment, asked: Asked, total: int, model: str) -> Extraction:
+        """Make the facts from the ledger, in the order of the units."""
+        outcome = _Outcome()
+        batch: list[UnitState] = []
+        for place, unit in enumerate(self.units()):
+            chain = self.questions.walk(unit, self.ledger)
+            batch.append(self._settle(fragment, outcome, chain, place))
+            if len(batch) == _BATCH:
+                self.ledger.write_now([settle_units(self.questions.run, batch)])
+                batch = []
+        self.ledger.write_now([settle_units(self.questions.run, batch)])
+        return Extraction(fragment.graph(), self._summary(fragment, outcome, asked, total, model))
+
+    def _settle(self, fragment: Fragment, outcome: "_Outcome", chain: Chain, place: int) -> UnitState:
+        unit = chain.unit
+        if chain.parsed is None:
+            stored = self.ledger.unit(self.questions.run, unit.unit_id)
+            reason = chain.reason if stored is None or not chain.is_open else stored.reason
+            outcome.set_aside.add([Rejected(reason.partition(":")[0], unit.unit_id)])
+            outcome.counts[SET_ASIDE] += 1
+            return UnitState(unit.unit_id, place, SET_ASIDE, chain.attempts, reason)
+        try:
+            facts = self.method.facts(chain.parsed, unit, self.graph)
+        except Exception as error:
+            error.add_note(f"method `{self.method.name}` failed on unit `{unit.unit_id}`; its reply is in the ledger")
+            raise
+        n_facts, n_rejected = fragment.add(chain, facts)
+        state = DONE if n_facts else REJECTED if n_rejected else EMPTY
+        outcome.counts[state] += 1
+        return UnitState(unit.unit_id, place, state, chain.attempts, "" if n_facts else f"{n_rejected} parts rejected")
+
+    def _summary(self, fragment: Fragment, outcome: "_Outcome", asked: Asked, total: int, model: str) -> Summary:
+        replies, prompt_tokens, completion_tokens = self.ledger.paid(self.questions.run)
+        prompt = self.questions.prompt
+        return Summary(
+            method=self.method.name,
+            model=model,
+            prompt=prompt.name,
+            prompt_version=prompt.version,
+            total=total,
+            **outcome.counts,
+            cached=asked.cached,
+            asked=asked.asked,
+            calls=asked.calls,
+            retries=asked.retries,
+            set_aside_reasons=outcome.set_aside.reasons(),
+            rejects=fragment.rejects.reasons(),
+            duplicates=fragment.duplicates,
+            prompt_tokens=asked.prompt_tokens,
+            completion_tokens=asked.completion_tokens,
+            cost=self._cost(asked.prompt_tokens, asked.completion_tokens),
+            paid_replies=replies,
+            paid_tokens=prompt_tokens + completion_tokens,
+            paid_cost=self._cost(prompt_tokens, completion_tokens),
+            seconds=asked.seconds,
+            tokens_per_s=asked.completion_tokens / asked.seconds if asked.seconds else 0.0,
+            facts={table: dict(sorted(counts.items())) for table, counts in fragment.facts.items() if counts},
+        )
+
+    def _cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        price = prompt_tokens * self.config.prompt_price + completion_tokens * self.config.completion_price
+        return price / 1_000_000
+
+
+@dataclass
+class _Outcome:
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((DONE, EMPTY, REJECTED, SET_ASIDE), 0))
+    set_aside: Tally = field(default_factory=Tally)
+
+
+def _in_loop(work: Coroutine[Any, Any, Asked]) -> Asked:
+    """Run a coroutine to its end, in a thread of its own where a loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1, "extract") as pool:
+        return pool.submit(asyncio.run, work).result()

@@ -1,0 +1,80 @@
+"""How fast to ask, and how much may be spent."""
+
+import asyncio
+import time
+
+from extract.errors import BudgetError
+
+
+class Pace:
+    """Requests and tokens a minute, evenly spaced, and pauses that a server asks for.
+
+    Each request reserves the next free moment: no bursts, so a limit holds in every window of a minute.
+
+    Args:
+        requests_per_minute: None = no limit.
+        tokens_per_minute: None = no limit; counts estimates, since a reply's length is not known before.
+    """
+
+    def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
+        self._request_s = 60.0 / requests_per_minute if requests_per_minute else 0.0
+        self._token_s = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
+        self._free_at = 0.0
+        self._paused_until = 0.0
+
+    async def turn(self, n_tokens: int) -> None:
+        """Wait for this request's turn."""
+        now = time.monotonic()
+        start = max(now, self._free_at)
+        self._free_at = max(self._free_at, start + max(self._request_s, n_tokens * self._token_s))
+        while (wait := max(start, self._paused_until) - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+
+    def pause(self, seconds: float) -> None:
+        """Let no request start for some seconds."""
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+
+
+class Budget:
+    """A hard limit on tokens: a request starts only when its estimate still fits.
+
+    The estimate of a request's cost is replaced by the true one when its reply comes.
+
+    Args:
+        limit: tokens; None = no limit.
+        spent: tokens paid before, in earlier runs.
+    """
+
+    def __init__(self, limit: int | None, spent: int) -> None:
+        self._limit = limit
+        self._spent = spent
+        self._reserved = 0
+        self._settled = asyncio.Condition()
+
+    async def reserve(self, estimate: int) -> None:
+        """Set tokens aside for a request; wait where requests under way may still turn out cheaper.
+
+        Raises:
+            BudgetError: if the estimate does not fit and nothing is under way.
+        """
+        if self._limit is None:
+            return
+        async with self._settled:
+            while self._spent + self._reserved + estimate > self._limit:
+                if self._reserved == 0:
+                    msg = (
+                        f"the budget of {self._limit} tokens is spent: {self._spent} are paid and the next request "
+                        f"needs up to {estimate}; every answer is kept, raise `budget_tokens` and run again to go on"
+                    )
+                    raise BudgetError(msg)
+                await self._settled.wait()
+            self._reserved += estimate
+
+    async def settle(self, estimate: int, used: int) -> None:
+        """Replace an estimate by what was used."""
+        if self._limit is None:
+            return
+        async with self._settled:
+            self._reserved -= estimate
+            self._spent += used
+            self._settled.notify_all()
