@@ -28,39 +28,65 @@ MANIFEST = "manifest.json"
 def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary directory that becomes `path` when the block ends well, and vanishes when it does not.
 
-    Everything is fsynced before the rename, so a killed writer leaves either no `path` or a whole one; its temporary
-    directory (`.NAME.partial-PID`) is swept away by the next writer of the same path.
+    Everything is fsynced before the rename, so a killed writer leaves either no `path` or a whole one. An older
+    directory is set aside (`.NAME.old-PID`) and deleted only after the new one is in place; a writer that is killed
+    between those two renames leaves it aside, and the next reader or writer of the path puts it back. Leftovers
+    (`.NAME.partial-PID`) of dead writers are swept away by the next one.
 
     Raises:
-        WriteError: if `path` is taken (and `overwrite` is false), or the disk is full or read-only.
+        WriteError: if `path` is taken (and `overwrite` is false, or it is a file), or the disk is full or read-only.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        msg = f"`{path}` exists already; choose another place or allow it to be overwritten"
-        raise WriteError(msg)
     partial = path.parent / f".{path.name}.partial-{os.getpid()}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        restore(path)
+        _check_free(path, overwrite)
         _sweep(path)
         partial.mkdir()
         yield partial
         _fsync_tree(partial)
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
-        _fsync(path.parent)
+        _put_in_place(partial, path)
     except WriteError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        msg = (
-            f"cannot write `{path}`: {error.strerror or error}; nothing was left there. Free some space or go elsewhere"
-        )
-        raise WriteError(msg) from error
+        raise _not_written(path, error) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def restore(path: Path) -> None:
+    """Put back the directory that a writer set aside before it was killed; does nothing where all is well."""
+    if path.exists():
+        return
+    for aside in sorted(path.parent.glob(f".{path.name}.old-*")):
+        if not _is_running(aside):
+            aside.rename(path)
+            return
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write one file, whole or not at all: to a temporary name, fsynced, renamed.
+
+    Raises:
+        WriteError: if `path` is taken, or the disk is full or read-only.
+    """
+    if path.exists():
+        msg = f"`{path}` exists already; choose another place"
+        raise WriteError(msg)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        _fsync(partial)
+        partial.rename(path)
+        _fsync(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise _not_written(path, error) from error
 
 
 def write_manifest(directory: Path, file_format: str, **about: Any) -> None:
@@ -102,6 +128,7 @@ def read_manifest(directory: Path, file_format: str, *, verify: bool = True) -> 
         FileFormatError: if it is a directory of another kind or no directory.
     """
     directory = Path(directory)
+    restore(directory)
     manifest = _load_manifest(directory)
     if manifest.get("format") != file_format:
         msg = f"`{directory}` holds `{manifest.get('format')}`, expected `{file_format}`; give another directory"
@@ -112,7 +139,11 @@ def read_manifest(directory: Path, file_format: str, *, verify: bool = True) -> 
             "make it again from its sources, or use the kglift that wrote it"
         )
         raise FormatVersionError(msg)
-    for name, sha in manifest["files"].items():
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        msg = f"`{directory / MANIFEST}` lists no files; it is damaged, make `{directory}` again"
+        raise HalfWrittenError(msg)
+    for name, sha in files.items():
         if not (directory / name).is_file():
             msg = f"`{directory}` lacks `{name}`, which its manifest names; it is damaged, make it again"
             raise HalfWrittenError(msg)
@@ -165,7 +196,7 @@ def read_graph(path: Path, *, verify: bool = True) -> Graph:
     for name in TABLES:
         try:
             tables[name] = pq.read_table(path / f"{name}.parquet")
-        except (pa.ArrowInvalid, FileNotFoundError) as error:
+        except (pa.ArrowInvalid, OSError) as error:
             msg = f"`{path / name}.parquet` is not readable Parquet: {error}; make `{path}` again"
             raise HalfWrittenError(msg) from error
     return Graph.from_tables(**tables)
@@ -212,11 +243,53 @@ def _load_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
+def _check_free(path: Path, overwrite: bool) -> None:
+    if path.exists() and not (overwrite and path.is_dir()):
+        advice = (
+            "it is no directory; choose another place" if overwrite else "choose another place or allow to overwrite"
+        )
+        msg = f"`{path}` exists already; {advice}"
+        raise WriteError(msg)
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    aside = path.parent / f".{path.name}.old-{os.getpid()}"
+    if path.exists():
+        path.rename(aside)
+    try:
+        partial.rename(path)
+    except BaseException:
+        if aside.exists():
+            aside.rename(path)
+        raise
+    _fsync(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _not_written(path: Path, error: OSError) -> WriteError:
+    reason = error.strerror or str(error)
+    return WriteError(f"cannot write `{path}`: {reason}; nothing there was changed. Free some space or go elsewhere")
+
+
 def _sweep(path: Path) -> None:
-    for leftover in path.parent.glob(f".{path.name}.partial-*"):
-        pid = leftover.name.rpartition("-")[2]
-        if not pid.isdigit() or int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists():
+    leftovers = [*path.parent.glob(f".{path.name}.partial-*"), *path.parent.glob(f".{path.name}.old-*")]
+    for leftover in leftovers:
+        if not _is_running(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_running(leftover: Path) -> bool:
+    """Say whether another process that is alive owns a temporary directory; our own are leftovers by now."""
+    pid = leftover.name.rpartition("-")[2]
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _fsync_tree(directory: Path) -> None:
