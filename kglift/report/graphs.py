@@ -1,0 +1,193 @@
+"""The graph in figures: counts, degrees, and one user's neighbourhood."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+
+from kg.ckg import CollaborativeKG
+from kg.graph import Graph
+from kg.terms import INTERACTS, ITEM, LLM, SPLITS, TRAIN, USER
+from kglift.report.record import KG, KG_LLM
+
+_N_ITEMS = 8
+_N_OTHERS = 12
+_FEW_LLM = 6
+
+
+def describe_data(base: Graph) -> dict[str, Any]:
+    """Count users, items and interactions of each split; density; the first and last time of each split."""
+    frame = base.interactions.to_pandas()
+    n_users, n_items = len(base.ids_of(USER)), len(base.ids_of(ITEM))
+    splits = []
+    for split in SPLITS:
+        part = frame[frame["split"] == split]
+        times = part["timestamp"].dropna()
+        splits.append(
+            {
+                "split": split,
+                "n_interactions": len(part),
+                "n_users": int(part["user_id"].nunique()),
+                "n_items": int(part["item_id"].nunique()),
+                "first": None if times.empty else int(times.min()),
+                "last": None if times.empty else int(times.max()),
+            }
+        )
+    density = len(frame) / (n_users * n_items) if n_users * n_items else 0.0
+    counts = {"n_users": n_users, "n_items": n_items, "n_interactions": len(frame)}
+    return {**counts, "density": density, "splits": splits}
+
+
+def describe_graphs(base: Graph, fused: Graph) -> dict[str, Any]:
+    """Count nodes by type and facts by relation, without and with the LLM, and list degree distributions."""
+    graphs = {KG: CollaborativeKG.from_graph(base), KG_LLM: CollaborativeKG.from_graph(fused)}
+    return {
+        "totals": {name: _totals(graph, ckg) for (name, ckg), graph in zip(graphs.items(), (base, fused), strict=True)},
+        "by_type": _by_type(base, fused),
+        "by_relation": _by_relation(fused),
+        "degrees": [row for name, ckg in graphs.items() for row in _degrees(name, ckg)],
+    }
+
+
+def neighbourhood(fused: Graph, user_id: str) -> dict[str, Any]:
+    """Return a small, readable part of the graph around one user.
+
+    Items come from the user's train interactions, those with the most facts of the LLM first; other nodes are those
+    that join most of the items, with room kept for the LLM's. A hyperedge is one node with a spoke to each member.
+
+    Returns:
+        `user`, `nodes` (id, type, name, column: user, item or other), `edges` (head, relation, tail, kind: interaction,
+        dataset, rule or llm), `n_items` and `n_others`: how many there are in all.
+    """
+    facts = _facts(fused)
+    train = fused.interactions_of(TRAIN).to_pandas()
+    all_items = sorted(train.loc[train["user_id"] == user_id, "item_id"])
+    items = _most_told(facts, all_items)[:_N_ITEMS]
+    users, catalogue = set(fused.ids_of(USER)), set(fused.ids_of(ITEM))
+    near = facts[facts["head"].isin({user_id, *items}) & ~facts["tail"].isin(users | catalogue)]
+    others = _joining(near)
+    edges = [{"head": user_id, "relation": INTERACTS, "tail": i, "kind": "interaction"} for i in items]
+    shown = near[near["tail"].isin(others)].drop_duplicates(["head", "relation", "tail"])
+    edges += [{str(k): v for k, v in row.items()} for row in shown.to_dict("records")]
+    nodes = [(user_id, "user"), *((i, "item") for i in items), *((o, "other") for o in others)]
+    types, names = node_labels(fused)
+    return {
+        "user": user_id,
+        "nodes": [{"id": i, "type": types[i], "name": names[i], "column": column} for i, column in nodes],
+        "edges": edges,
+        "n_items": len(all_items),
+        "n_others": int(near["tail"].nunique()),
+    }
+
+
+def node_labels(graph: Graph) -> tuple[dict[str, str], dict[str, str]]:
+    """Return type and name of each node; a hyperedge is of type `hyperedge` and called by its first text."""
+    types = dict(zip(graph.entities["entity_id"].to_pylist(), graph.entities["type"].to_pylist(), strict=True))
+    names = graph.names()
+    hyperedges = graph.hyperedges["hyperedge_id"].combine_chunks()
+    texts = graph.texts.filter(pc.is_in(graph.texts["entity_id"], value_set=hyperedges)).sort_by("kind").to_pylist()
+    said = {row["entity_id"]: row["text"] for row in reversed(texts)}
+    for hyperedge in hyperedges.to_pylist():
+        types[hyperedge] = "hyperedge"
+        names[hyperedge] = said.get(hyperedge, hyperedge)
+    return types, names
+
+
+def shown_user(fused: Graph, users: list[str]) -> str:
+    """Return the first of some users or, where there is none, the one with the median number of train interactions."""
+    if users:
+        return users[0]
+    counts = Counter(fused.interactions_of(TRAIN)["user_id"].to_pylist())
+    ranked = sorted((n, str(u)) for u, n in counts.items())
+    return ranked[len(ranked) // 2][1]
+
+
+def _facts(graph: Graph) -> pd.DataFrame:
+    """Return head, relation, tail and kind of source; members of hyperedges as spokes."""
+    kinds = dict(zip(graph.sources["source"].to_pylist(), graph.sources["kind"].to_pylist(), strict=True))
+    triples = graph.triples.select(["head", "relation", "tail", "source"]).to_pandas()
+    triples["kind"] = triples["source"].map(kinds)
+    owner = dict(zip(graph.hyperedges["hyperedge_id"].to_pylist(), graph.hyperedges["source"].to_pylist(), strict=True))
+    members = graph.members.to_pandas()
+    spokes = pd.DataFrame(
+        {
+            "head": members["entity_id"],
+            "relation": "member/" + members["role"].astype(str),
+            "tail": members["hyperedge_id"],
+            "kind": members["hyperedge_id"].map(owner).map(kinds),
+        }
+    )
+    facts: pd.DataFrame = pd.concat([triples[["head", "relation", "tail", "kind"]], spokes], ignore_index=True)
+    return facts
+
+
+def _most_told(facts: pd.DataFrame, items: list[str]) -> list[str]:
+    told = facts[facts["head"].isin(items)]
+    by_llm = Counter(told.loc[told["kind"] == LLM, "head"])
+    by_any = Counter(told["head"])
+    return sorted(items, key=lambda i: (-min(by_llm[i], _FEW_LLM), -min(by_any[i], _N_OTHERS), i))
+
+
+def _joining(near: pd.DataFrame) -> list[str]:
+    """Choose the nodes that join most of the shown ones; up to half of the room is the LLM's."""
+    reach = near.groupby("tail")["head"].nunique()
+    ranked = sorted(reach.index, key=lambda t: (-reach[t], t))
+    llm_only = set(near["tail"]) - set(near.loc[near["kind"] != LLM, "tail"])
+    chosen = [t for t in ranked if t in llm_only][: _N_OTHERS // 2]
+    chosen += [t for t in ranked if t not in llm_only][: _N_OTHERS - len(chosen)]
+    return chosen
+
+
+def _totals(graph: Graph, ckg: CollaborativeKG) -> dict[str, int]:
+    return {
+        "nodes": ckg.n_nodes,
+        "relations": ckg.n_relations - 1,
+        "facts": len(ckg.triples),
+        "triples": len(graph.triples.group_by(["head", "relation", "tail"]).aggregate([])),
+        "hyperedges": len(graph.hyperedges),
+        "train_interactions": len(ckg.interactions[TRAIN]),
+    }
+
+
+def _by_type(base: Graph, fused: Graph) -> list[dict[str, Any]]:
+    before, after = Counter(node_labels(base)[0].values()), Counter(node_labels(fused)[0].values())
+    ranked = sorted(after, key=lambda t: (-after[t], t))
+    return [{"type": t, KG: before[t], KG_LLM: after[t]} for t in ranked]
+
+
+def _by_relation(fused: Graph) -> list[dict[str, Any]]:
+    """Count distinct facts by relation: stated without the LLM, by both, by the LLM alone."""
+    facts = _facts(fused)
+    facts["by_llm"], facts["by_others"] = facts["kind"] == LLM, facts["kind"] != LLM
+    distinct = facts.groupby(["relation", "head", "tail"], as_index=False)[["by_llm", "by_others"]].any()
+    distinct["both"] = distinct["by_llm"] & distinct["by_others"]
+    counts = distinct.groupby("relation").agg(
+        total=("both", "size"), by_llm=("by_llm", "sum"), by_others=("by_others", "sum"), both=("both", "sum")
+    )
+    ranked = counts.sort_values(["total"], ascending=False, kind="stable").reset_index()
+    return [
+        {
+            "relation": row["relation"],
+            "total": int(row["total"]),
+            "without_llm": int(row["by_others"] - row["both"]),
+            "both": int(row["both"]),
+            "llm_only": int(row["by_llm"] - row["both"]),
+        }
+        for row in ranked.to_dict("records")
+    ]
+
+
+def _degrees(name: str, ckg: CollaborativeKG) -> list[dict[str, Any]]:
+    """Return, for each part of the nodes, the share that has at least so many edges; nodes without edges left out."""
+    (heads, _), _ = ckg.edges()
+    degree = np.bincount(heads, minlength=ckg.n_nodes)
+    ends = (0, ckg.n_users, ckg.n_users + ckg.n_items, ckg.n_nodes)
+    rows = []
+    for part, start, end in zip(("users", "items", "other nodes"), ends, ends[1:], strict=False):
+        values, counts = np.unique(degree[start:end][degree[start:end] > 0], return_counts=True)
+        if len(values):
+            share = np.cumsum(counts[::-1])[::-1] / counts.sum()
+            rows.append({"graph": name, "nodes": part, "degree": values.tolist(), "share": share.tolist()})
+    return rows

@@ -1,0 +1,73 @@
+"""The report's verdict and comparison in a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from kglift.report.record import GRAPH_NAMES
+from kglift.report.words import OUTCOMES, format_difference, format_seconds
+
+_STYLES = {"helped": "green", "hurt": "red", "no_effect": "yellow", "not_enough_evidence": "yellow"}
+
+
+def render_terminal(report: Mapping[str, Any], console: Console) -> None:
+    """Print the sentence, the comparison, its tests, and one line each on data, LLM and leak check.
+
+    Args:
+        report: what `build_report` returned, or `report.json` read back.
+        console: where to print.
+    """
+    verdict = report["verdict"]
+    told = Text.assemble((verdict["sentence"], "bold"), "\n", verdict["reason"])
+    style = _STYLES[verdict["outcome"]]
+    console.print(Panel(told, title=OUTCOMES[verdict["outcome"]], title_align="left", border_style=style))
+    console.print(_comparison(report["comparison"]))
+    if report["comparison"]["tests"]:
+        console.print(_tests(report["comparison"]))
+    for line in _lines(report):
+        console.print(Text(line))
+
+
+def _comparison(comparison: Mapping[str, Any]) -> Table:
+    table = Table(title="mean over users and seeds, 95 % interval over users", box=box.SIMPLE, title_justify="left")
+    for column in ("model", "graph"):
+        table.add_column(column)
+    for metric in comparison["metrics"]:
+        table.add_column(metric, justify="right")
+    table.add_column("seeds", justify="right")
+    for row in comparison["rows"]:
+        values = [f"{v['mean']:.4f} [{v['low']:.4f}, {v['high']:.4f}]" for v in (row[m] for m in comparison["metrics"])]
+        cells = [row["model"], GRAPH_NAMES[row["graph"]], *values, str(row["n_seeds"])]
+        table.add_row(*(Text(c) for c in cells))
+    return table
+
+
+def _tests(comparison: Mapping[str, Any]) -> Table:
+    table = Table(title="KG + LLM graph against …", box=box.SIMPLE, title_justify="left")
+    for column in ("model", "metric", "against", "difference, paired over users"):
+        table.add_column(column)
+    for test in comparison["tests"]:
+        cells = [test["model"], test["metric"], GRAPH_NAMES[test["against"]], format_difference(test)]
+        table.add_row(*(Text(c) for c in cells))
+    return table
+
+
+def _lines(report: Mapping[str, Any]) -> list[str]:
+    data, totals = report["data"], report["graph"]["totals"]
+    lines = [
+        f"data: {data['n_users']:,} users, {data['n_items']:,} items, {data['n_interactions']:,} interactions; "
+        f"leak check {'clean' if report['checks']['is_clean'] else 'FAILED'}",
+        f"graph: {totals['kg']['facts']:,} facts, with the LLM {totals['kg+llm']['facts']:,}",
+    ]
+    for e in report["extractions"]:
+        lines.append(
+            f"{e['method']}: {e['model']} answered {e['done'] + e['empty'] + e['rejected']:,} of {e['total']:,} units, "
+            f"{sum(r['count'] for r in e['rejects'].values()):,} parts rejected, {e['paid_tokens']:,} tokens, "
+            f"cost {e['paid_cost']:.2f}, {format_seconds(e['seconds'])}"
+        )
+    return lines
