@@ -50,7 +50,7 @@ class CheckReport:
         """The findings that are errors."""
         return tuple(f for f in self.findings if f.severity == "error")
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values: `is_clean` and `findings`."""
         return {"is_clean": self.is_clean, "findings": [asdict(f) for f in self.findings]}
 

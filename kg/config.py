@@ -78,6 +78,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         msg = f"`{path}` does not exist; give the path of a TOML file"
         raise ConfigError(msg) from error
+    except OSError as error:
+        msg = f"`{path}` cannot be read: {error.strerror or error}; give the path of a TOML file"
+        raise ConfigError(msg) from error
     except UnicodeDecodeError as error:
         msg = f"`{path}` is not UTF-8 (byte {error.start}); save it as UTF-8"
         raise ConfigError(msg) from error
@@ -114,10 +117,10 @@ def _coerce(value: Any, hint: Any, what: str) -> Any:
             return value
         msg = f"{what} is `{value}`; {did_you_mean(str(value), [str(a) for a in args])}"
         raise ConfigError(msg)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_coerce(v, args[0], what) for v in value)
-    if origin in (dict, Mapping) or hint is Any or origin is not None:
+    if hint is Any:
         return value
+    if origin is not None:
+        return _coerce_container(value, origin, args, what)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):
@@ -126,6 +129,21 @@ def _coerce(value: Any, hint: Any, what: str) -> Any:
         msg = f"{what} is `{value}` ({type(value).__name__}); expected {hint.__name__}"
         raise ConfigError(msg)
     return value
+
+
+def _coerce_container(value: Any, origin: Any, args: Sequence[Any], what: str) -> Any:
+    is_sequence = issubclass(origin, (tuple, list))
+    if not isinstance(value, (list, tuple) if is_sequence else Mapping):
+        expected = "a list, e.g. `[1, 2]`" if is_sequence else "a table, e.g. `{ a = 1 }`"
+        msg = f"{what} is `{value}` ({type(value).__name__}); expected {expected}"
+        raise ConfigError(msg)
+    if isinstance(value, Mapping):
+        return {key: _coerce(v, args[1], f"{what}, key `{key}`") for key, v in value.items()}
+    if origin is tuple and args[-1] is not Ellipsis and len(value) != len(args):
+        msg = f"{what} is `{value}`; expected {len(args)} values"
+        raise ConfigError(msg)
+    hints = args if origin is tuple and args[-1] is not Ellipsis else [args[0]] * len(value)
+    return origin(_coerce(v, hint, what) for v, hint in zip(value, hints, strict=True))
 
 
 def _coerce_union(value: Any, options: Sequence[Any], what: str) -> Any:

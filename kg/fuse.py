@@ -74,7 +74,7 @@ class FusionReport:
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[dict[str, Any]] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with `dropped_by_reason` counted."""
         return {**asdict(self), "dropped_by_reason": dict(Counter(row["reason"] for row in self.dropped))}
 

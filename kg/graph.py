@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kg.errors import SchemaError
+from kg.errors import DuplicateIdError, SchemaError, first_five
 from kg.tables import TABLES, check_references, conform, empty_table
-from kg.terms import ITEM, SPLITS, UNSPLIT, USER
+from kg.terms import INTERACTS, ITEM, SPLITS, UNSPLIT, USER
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,15 @@ class Graph:
         """Build a graph; a table that is not given is empty.
 
         Raises:
-            SchemaError: if a table breaks its schema, a user or item has the wrong type, or an id is unknown or double.
+            SchemaError: if a table breaks its schema, a user or item has the wrong type, an id is unknown or double, or
+                a triple has the reserved relation `interacts`.
         """
         checked = {name: empty_table(name) for name in TABLES}
         checked.update({name: conform(name, table) for name, table in tables.items()})
         check_references(checked)
         graph = cls(**checked)
         graph._check_endpoints()
+        graph._check_reserved()
         return graph
 
     @classmethod
@@ -53,7 +56,7 @@ class Graph:
         """
         tables = {}
         for name, values in rows.items():
-            columns = {key: [row.get(key) for row in values] for row in values for key in row}
+            columns = {key: [row.get(key) for row in values] for key in dict.fromkeys(k for row in values for k in row)}
             try:
                 tables[name] = pa.table(
                     {
@@ -61,7 +64,7 @@ class Graph:
                         for key, column in columns.items()
                     }
                 )
-            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            except (ValueError, TypeError, OverflowError) as error:  # Arrow's own derive from these
                 msg = f"table `{name}`: a value has the wrong type: {error}; correct that row"
                 raise SchemaError(msg) from error
             if not values:
@@ -122,6 +125,19 @@ class Graph:
                 )
                 raise SchemaError(msg)
 
+    def _check_reserved(self) -> None:
+        if pc.any(pc.equal(self.triples["relation"], INTERACTS)).as_py():
+            msg = (
+                f"triples have the relation `{INTERACTS}`, which is kept for interactions: put them into the "
+                "interactions table, where they carry a split, or rename the relation"
+            )
+            raise SchemaError(msg)
+        edges = self.hyperedges["hyperedge_id"]
+        both = edges.filter(pc.is_in(edges, value_set=self.entities["entity_id"].combine_chunks()))
+        if len(both):
+            msg = f"{len(both)} ids name an entity and a hyperedge: {first_five(both.to_pylist())}; rename one of each"
+            raise DuplicateIdError(msg)
+
 
 def concat(*graphs: Graph) -> Graph:
     """Put graphs together; rows that are equal in every column are kept once.
@@ -158,6 +174,12 @@ def _distinct(name: str, table: pa.Table) -> pa.Table:
     key = list(TABLES[name].key)
     if len(table.select(key).group_by(key).aggregate([])) == len(table):
         return table
-    frame = table.to_pandas(types_mapper=None)
-    hashable = frame.map(lambda v: repr(v) if isinstance(v, (list, dict)) or hasattr(v, "tolist") else v)
-    return table.take(pa.array(frame.index[~hashable.duplicated()].to_numpy()))
+    columns = {field.name: _comparable(table[field.name], field.type) for field in table.schema}
+    rows = pa.table({**columns, "_row": np.arange(len(table))})
+    first = rows.group_by(list(columns)).aggregate([("_row", "min")])["_row_min"]
+    return table.take(first.take(pc.sort_indices(first)))
+
+
+def _comparable(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    """Return a column that Arrow can group by; it cannot group lists."""
+    return pa.array([repr(v) for v in column.to_pylist()]) if pa.types.is_list(kind) else column

@@ -78,8 +78,18 @@ class IdMap:
         return found
 
     def to_ids(self, idx: npt.ArrayLike) -> list[str]:
-        """Map indices, (n,) int, to ids."""
-        return [self.ids[int(i)] for i in np.asarray(idx).ravel()]
+        """Map indices, (n,) int, to ids.
+
+        Raises:
+            UnknownIdError: if an index is negative or too large.
+        """
+        flat = np.asarray(idx, dtype=np.int64).ravel()
+        outside = flat[(flat < 0) | (flat >= len(self))]
+        if len(outside):
+            shown = first_five(outside.tolist())
+            msg = f"{len(outside)} indices are outside 0 .. {len(self) - 1}: {shown}; use the IdMap that made them"
+            raise UnknownIdError(msg)
+        return [self.ids[i] for i in flat.tolist()]
 
     def _sample(self) -> str:
         return self.ids[0] if self.ids else "none"

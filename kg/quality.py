@@ -47,7 +47,7 @@ class Description:
     item_coverage: float
     user_coverage: float
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)
 

@@ -197,14 +197,14 @@ def _check_values(name: str, table: pa.Table) -> None:
     for (owner, column), upper in _UNIT_RANGE.items():
         if owner != name or not len(table):
             continue
-        inside = pc.greater_equal(table[column], 0.0)  # a NaN compares false, so it is outside
+        inside = pc.and_(pc.greater_equal(table[column], 0.0), pc.is_finite(table[column]))
         if upper is not None:
             inside = pc.and_(inside, pc.less_equal(table[column], upper))
         if not pc.all(inside).as_py():
             row = pc.index(inside, False).as_py()
             msg = (
                 f"table `{name}`, column `{column}`, row {row}: {table[column][row].as_py()} is outside "
-                f"[0, {upper if upper is not None else 'inf'})"
+                f"[0, {upper if upper is not None else 'inf'}{']' if upper is not None else ')'}; correct that row"
             )
             raise SchemaError(msg)
 
