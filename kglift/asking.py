@@ -1,6 +1,5 @@
-"""Asking an LLM on behalf of a command or a stage: method and provider by name, the provider closed afterwards."""
+"""Asking an LLM on behalf of a command or a stage: method and provider by name."""
 
-import asyncio
 from pathlib import Path
 
 from extract.engine import EngineConfig, Extraction, extract
@@ -34,8 +33,4 @@ def ask(
     method = cls(build_config(cls.Config, step.config, where=f"the configuration of method `{step.method}`"))
     graph = read_graph(graph_dir)
     assert_no_leak(graph)
-    provider = open_provider(resolve_llm(llm))
-    try:
-        return extract(method, graph, provider, ledger, engine, progress)
-    finally:
-        asyncio.run(provider.close())
+    return extract(method, graph, open_provider(resolve_llm(llm)), ledger, engine, progress)

@@ -31,7 +31,7 @@ class Job:
     """One training and its evaluation.
 
     Attributes:
-        plan: model, configuration of the model and of the training loop.
+        plan: model, and the parameters of it and its training loop.
         graph: `none`, `kg`, `kg+llm` or `kg+random`.
         seed: of sampling, initialisation and, for `kg+random`, the random graph.
         ks: cut-offs of the metrics.
@@ -92,16 +92,16 @@ def run_jobs(graph_dir: Path, jobs: Sequence[Job], jobs_dir: Path, progress: Pro
 
 def run_job(graph_dir: Path, job: Job, target: Path) -> None:
     """Train and evaluate one job; its checkpoints lie beside `target` until it is done."""
+    from gnn.build import configure
     from gnn.evaluate import evaluate
-    from gnn.train import TrainConfig, train
-    from kg.config import build_config
+    from gnn.train import train
 
     ckg = variant(_graph(graph_dir), job.graph, job.seed)
     model_dir = target.with_name(target.name + ".model")
-    where = f"train of {job.plan.model}"
-    config = build_config(TrainConfig, {"seed": job.seed, **job.plan.train}, where=where)
+    parameters = {"seed": job.seed, **job.plan.config}
+    config, loop = configure(job.plan.model, parameters, where=f"[[models]] `{job.plan.model}`")
     shutil.rmtree(model_dir, ignore_errors=True)  # finished, but killed before its evaluation was
-    trained = train(job.plan.model, ckg, job.plan.config, config, model_dir)
+    trained = train(job.plan.model, ckg, config, loop, model_dir)
     found = evaluate(trained.model, ckg, split="test", ks=job.ks)
     result = {**found.metrics, "n_users": found.n_users, "epoch": trained.best_epoch, "seconds": trained.seconds}
     with atomic_directory(target, overwrite=True) as partial:

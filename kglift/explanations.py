@@ -3,9 +3,9 @@
 import random
 from pathlib import Path
 
+from gnn.checkpoint import load_model
 from gnn.explain import PathFinder
 from gnn.recommend import recommend
-from gnn.train import load_model
 from kg.ckg import CollaborativeKG
 from kg.files import read_graph, read_manifest
 from kg.progress import Progress, silent

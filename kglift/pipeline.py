@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def plan_stages(plan: RunPlan, bars: Bars) -> list[Stage]:
         Stage(
             "bench",
             lambda place: _make_bench(plan, bars, place),
-            {"jobs": [[j.key, j.plan.config, j.plan.train] for j in jobs], **config_dict(plan.bench)},
+            {"jobs": [[j.key, j.plan.config] for j in jobs], **config_dict(plan.bench)},
             ("fuse",),
             STAGE_FORMAT,
         ),
@@ -94,7 +95,7 @@ def _make_data(plan: RunPlan, place: Workplace) -> None:
         config=place.config(data=config_dict(plan.data), split=config_dict(plan.split)),
         seed=plan.seed,
         overwrite=True,
-        documents={"read.json": report.to_dict()},
+        documents={"read.json": asdict(report)},
     )
 
 

@@ -67,15 +67,13 @@ class ModelPlan:
         model: a name of `python -m gnn models`.
         graphs: the graphs it is trained on; a model that sees no graph needs only `none`.
         n_seeds: how many seeds; 0 = as many as the benchmark says.
-        config: configuration of the model.
-        train: configuration of the training loop.
+        config: parameters of the model and of its training loop.
     """
 
     model: str
     graphs: tuple[GraphVariant, ...] = ("none",)
     n_seeds: int = 0
     config: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

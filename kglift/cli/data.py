@@ -67,10 +67,7 @@ def read(
     config = build_config(cls.Config, parse_settings(settings or []), where=f"source `{source}`")
     graph, report = cls(config).read_with_report(path)
     write_graph(graph, out, config={"source": source, **config_dict(config)}, overwrite=overwrite)
-    say(f"{out}: {', '.join(f'{n:,} {table}' for table, n in graph.counts().items() if n)}")
-    dropped = {reason: n for reason, n in report.dropped.items() if n}
-    if dropped:
-        say("dropped: " + ", ".join(f"{n:,} {reason}" for reason, n in dropped.items()))
+    say(f"{out}: {report}")
 
 
 @app.command("split", epilog="Example: kglift data split data/mine -o data/mine-split --set method=time")

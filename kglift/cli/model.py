@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kg.config import build_config, parse_settings
+from kg.config import parse_settings
 from kglift.cli.options import AsJson, GraphDir, Out, Quiet, Seed, Set
 from kglift.cli.output import console, print_arrow, print_json, print_rows, say
 from kglift.progress import progress_bar
@@ -26,29 +26,26 @@ def train(
     out: Out,
     model: Annotated[str, typer.Option("--model", "-m", help="A member of gnn.models.")] = "lightgcn",
     settings: Set = None,
-    loop: Annotated[
-        list[str] | None, typer.Option("--train", metavar="KEY=VALUE", help="Set up the training loop: epochs=20, ...")
-    ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Train a recommender on a graph; a run that was stopped goes on from its checkpoint."""
-    from gnn.train import TrainConfig
+    from gnn.build import configure
     from gnn.train import train as train_model
     from kg.ckg import CollaborativeKG
     from kg.files import read_graph
 
-    config = build_config(TrainConfig, {"seed": seed, **parse_settings(loop or [])}, where="--train")
+    config, loop = configure(model, {"seed": seed, **parse_settings(settings or [])}, where="--set")
     ckg = CollaborativeKG.from_graph(read_graph(directory))
     with progress_bar(f"train {model}", quiet=quiet) as progress:
-        trained = train_model(model, ckg, parse_settings(settings or []), config, out, progress)
+        trained = train_model(model, ckg, config, loop, out, progress)
     say(f"{out}: {model}, best epoch {trained.best_epoch}, {trained.seconds:.1f} s")
 
 
 def evaluate(directory: GraphDir, model: ModelDir, split: str = "test", as_json: AsJson = False) -> None:
     """Rank all items for every user, and measure."""
+    from gnn.checkpoint import load_model
     from gnn.evaluate import evaluate as evaluate_model
-    from gnn.train import load_model
     from kg.ckg import CollaborativeKG
     from kg.files import read_graph
 
@@ -69,8 +66,8 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Recommend items that the user has not had yet."""
+    from gnn.checkpoint import load_model
     from gnn.recommend import recommend as recommend_items
-    from gnn.train import load_model
     from kg.ckg import CollaborativeKG
     from kg.files import read_graph
     from kglift.explain import find_entity
