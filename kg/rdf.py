@@ -54,7 +54,7 @@ _SUFFIXES: dict[str, Format] = {".ttl": "turtle", ".nt": "nt"}
 _LEFT_OUT = ("interactions", "hyperedges", "members", "texts", "features")
 
 
-def write_rdf(graph: Graph, path: Path, format: Format = "turtle") -> dict[str, int]:  # noqa: A002
+def write_rdf(graph: Graph, path: Path, format: Format = "turtle") -> dict[str, int]:
     """Write entities, triples and sources as RDF; equal graphs give equal N-Triples.
 
     Args:
@@ -96,7 +96,7 @@ def read_rdf(path: Path, *, name: str = "", language: str = "en") -> tuple[Graph
     path = Path(path)
     parsed = _parse(path)
     read = _Reading(f"dataset:{name or plain_name(path)}", language)
-    for head, predicate, tail in sorted(parsed, key=lambda s: [t.n3() for t in s]):
+    for head, predicate, tail in parsed:
         read.take(head, predicate, tail)
     return read.finish()
 
@@ -204,8 +204,8 @@ def _row(key: tuple[str, ...], confidence: float, source: str) -> dict[str, Any]
 
 def _source_columns(columns: dict[str, str]) -> dict[str, Any]:
     known = {column: text for column, text in columns.items() if column in TABLES["sources"].schema.names}
-    convert = {"tokens": int, "shown": json.loads}
-    return {column: convert.get(column, str)(text) for column, text in known.items()}
+    decoded = {column: json.loads(known[column]) for column in ("tokens", "shown") if column in known}
+    return known | decoded
 
 
 def _entity_id(node: Any) -> str:
@@ -218,10 +218,10 @@ def _parse(path: Path) -> "rdflib.Graph":
     import rdflib
     from rdflib.compare import to_canonical_graph
 
-    data, parsed = read_utf8(path), rdflib.Graph(bind_namespaces="none")
+    data, parsed = read_utf8(path), rdflib.Graph("SimpleMemory", bind_namespaces="none")
     try:
         parsed.parse(data=data, format=format_of(path))
-    except Exception as error:  # noqa: BLE001 - the parsers raise bare Exceptions and their own kinds
+    except (SyntaxError, ValueError, rdflib.exceptions.ParserError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         msg = f"`{path}` is not valid {format_of(path)}: {' '.join(lines)[:200]}; correct that line"
         raise FileFormatError(msg) from error
