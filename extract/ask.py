@@ -151,7 +151,7 @@ class Asker:
         for place, unit in enumerate(units):
             if self.counts.stopping:
                 return
-            chain = self._questions.walk(unit, self._ledger)
+            chain = self._questions.follow(self._questions.start(unit), self._ledger)
             if chain.is_open:
                 await self._pursue(chain)
             else:
@@ -164,17 +164,17 @@ class Asker:
         while not await self._ledger.write(claim(chain.first_key, self._ledger.runner)):
             await asyncio.sleep(_POLL_S)
             self._check_stopping()
-            chain = self._questions.walk(chain.unit, self._ledger)
+            chain = self._questions.follow(chain, self._ledger)
             if not chain.is_open:
                 self._finish(chain, was_asked=False)
                 return
         was_asked = False
         try:
-            chain = self._questions.walk(chain.unit, self._ledger)
+            chain = self._questions.follow(chain, self._ledger)
             while chain.is_open:
                 was_asked = True
                 await self._ask(chain)
-                chain = self._questions.walk(chain.unit, self._ledger)
+                chain = self._questions.follow(chain, self._ledger)
             self._finish(chain, was_asked)
         except (UnitError, PassingProviderError) as error:
             self._set_aside(chain, error)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -90,26 +90,31 @@ class Questions:
             _json([method.name, prompt.name, prompt.version, prompt.sha, same]).encode()
         ).hexdigest()
 
-    def walk(self, unit: Unit, ledger: Ledger) -> Chain:
-        """Follow a unit's chain as far as the ledger goes.
+    def start(self, unit: Unit) -> Chain:
+        """Return the chain of a unit about which nothing is known yet.
 
         Raises:
             PromptError: if the unit's variables do not fit the template.
         """
         prompt = storable(self.prompt.render(unit.variables))
-        first_key = key = self._key(prompt)
-        reason = ""
-        for attempts in range(self.parameters.max_attempts):
-            key = self._key(prompt)
-            stored = ledger.reply(key)
-            if stored is None:
-                return Chain(unit, first_key, key, prompt, attempts, reason=reason)
-            verdict = judge(stored.text, stored.is_cut_off, self._reply_type)
-            if verdict.parsed is not None:
-                return Chain(unit, first_key, key, prompt, attempts + 1, stored, verdict.parsed, is_open=False)
-            reason = verdict.reason
-            prompt = ask_again(prompt, verdict.errors, attempts + 1)
-        return Chain(unit, first_key, key, prompt, self.parameters.max_attempts, reason=reason, is_open=False)
+        key = self._key(prompt)
+        return Chain(unit, key, key, prompt, 0)
+
+    def follow(self, chain: Chain, ledger: Ledger) -> Chain:
+        """Follow a chain as far as the ledger goes."""
+        while chain.is_open and (stored := ledger.reply(chain.key)) is not None:
+            chain = self._answered(chain, stored)
+        return chain
+
+    def _answered(self, chain: Chain, stored: StoredReply) -> Chain:
+        attempts = chain.attempts + 1
+        verdict = judge(stored.text, stored.is_cut_off, self._reply_type)
+        if verdict.parsed is not None:
+            return replace(chain, attempts=attempts, reply=stored, parsed=verdict.parsed, is_open=False)
+        if attempts >= self.parameters.max_attempts:
+            return replace(chain, attempts=attempts, reason=verdict.reason, is_open=False)
+        prompt = ask_again(chain.prompt, verdict.errors, attempts)
+        return replace(chain, key=self._key(prompt), prompt=prompt, attempts=attempts, reason=verdict.reason)
 
     def request(self, chain: Chain) -> Request:
         """Return the next request of a chain."""

@@ -195,7 +195,7 @@ class _Run:
         outcome = _Outcome()
         batch: list[UnitState] = []
         for place, unit in enumerate(self.units()):
-            chain = self.questions.walk(unit, self.ledger)
+            chain = self.questions.follow(self.questions.start(unit), self.ledger)
             batch.append(self._settle(fragment, outcome, chain, place))
             if len(batch) == _BATCH:
                 self.ledger.write_now([settle_units(self.questions.run, batch)])

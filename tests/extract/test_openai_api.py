@@ -1,0 +1,233 @@
+"""What a user of an endpoint sees when it misbehaves."""
+
+import asyncio
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from extract.engine import EngineConfig, Extraction, extract
+from extract.errors import ExtractError, PassingProviderError, TerminalProviderError, UnitError
+from extract.provider import Completion, Request
+from extract.providers.openai_api import OpenAIAPI, _is_strict, _retry_after
+from kg.errors import ConfigError
+from tests.extract.asking import MoodMethod, moods
+from tests.extract.mock_api import Behave, answer, mock_api, refuse
+from tests.toy import toy_graph
+
+pytestmark = pytest.mark.usefixtures("_mood_prompt")
+
+KEY = "sk-very-secret"
+REQUEST = Request("system", "prompt", {"type": "object"}, max_tokens=50, seed=3)
+
+
+def complete(behave: Behave, n: int = 1, request: Request = REQUEST) -> tuple[list[Completion], list[dict[str, Any]]]:
+    with mock_api(behave) as api:
+        provider = OpenAIAPI(OpenAIAPI.Config(api.base_url, "m"), KEY)
+
+        async def ask() -> list[Completion]:
+            try:
+                return [await provider.complete(request) for _ in range(n)]
+            finally:
+                await provider.close()
+
+        return asyncio.run(ask()), api.bodies
+
+
+def run(behave: Behave, tmp_path: Path, **config: Any) -> tuple[Extraction, int]:
+    with mock_api(behave) as api:
+        provider = OpenAIAPI(OpenAIAPI.Config(api.base_url, "m"), KEY)
+        result = extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger", EngineConfig(**config))
+        return result, len(api.bodies)
+
+
+def test_a_request_carries_what_the_engine_asked_for() -> None:
+    (got,), (body,) = complete(lambda b, n: answer("hello", usage=(7, 2)))
+    assert got == Completion("hello", 7, 2)
+    assert body["max_tokens"] == 50
+    assert (body["seed"], body["temperature"]) == (3, 0.0)
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert [m["content"] for m in body["messages"]] == ["system", "prompt"]
+
+
+def test_an_answer_at_the_token_limit_says_so() -> None:
+    (got,), _ = complete(lambda b, n: answer("{", finish="length", usage=None))
+    assert got == Completion("{", 0, 0, is_cut_off=True)
+
+
+def test_a_refused_schema_is_given_up_once_and_put_into_the_instruction() -> None:
+    def behave(body: dict[str, Any], n: int) -> web.Response:
+        if body.get("response_format", {}).get("type") == "json_schema":
+            return refuse(400, "response_format of type json_schema is not supported")
+        return answer("{}")
+
+    _, bodies = complete(behave, n=2)
+    assert [b["response_format"]["type"] for b in bodies] == ["json_schema", "json_object", "json_object"]
+    assert '{"type": "object"}' in bodies[1]["messages"][0]["content"]
+
+
+def test_a_server_without_any_json_mode_is_asked_plainly() -> None:
+    def behave(body: dict[str, Any], n: int) -> web.Response:
+        return refuse(422, "unknown field response_format") if "response_format" in body else answer("{}")
+
+    _, bodies = complete(behave, n=2)
+    assert ["response_format" in b for b in bodies] == [True, True, False, False]
+
+
+def test_refusals_that_arrive_together_give_up_one_thing_only() -> None:
+    async def behave(body: dict[str, Any], n: int) -> web.Response:
+        await asyncio.sleep(0.05)
+        is_schema = body.get("response_format", {}).get("type") == "json_schema"
+        return refuse(400, "response_format json_schema unsupported") if is_schema else answer("{}")
+
+    with mock_api(behave) as api:
+        provider = OpenAIAPI(OpenAIAPI.Config(api.base_url, "m"), KEY)
+
+        async def ask() -> None:
+            await asyncio.gather(*(provider.complete(REQUEST) for _ in range(4)))
+            await provider.close()
+
+        asyncio.run(ask())
+        assert [b["response_format"]["type"] for b in api.bodies] == ["json_schema"] * 4 + ["json_object"] * 4
+
+
+def test_newer_parameter_names_are_learnt_from_the_refusal() -> None:
+    def behave(body: dict[str, Any], n: int) -> web.Response:
+        if "max_tokens" in body:
+            return refuse(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        if "temperature" in body:
+            return refuse(400, "Unsupported value: 'temperature' does not support 0.")
+        return answer("{}")
+
+    _, bodies = complete(behave)
+    assert len(bodies) == 3
+    assert bodies[-1]["max_completion_tokens"] == 50
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "words"),
+    [
+        ((401, f"Incorrect API key provided: {KEY}"), TerminalProviderError, "check the key in KGLIFT_LLM_API_KEY"),
+        ((403, "no"), TerminalProviderError, "says 403: no; check the key"),
+        ((404, "model not found"), TerminalProviderError, "serves the model `m`"),
+        ((400, "bad tools"), TerminalProviderError, "bad tools; the model `m` does not take this request"),
+        ((429, "You exceeded your current quota", "insufficient_quota"), TerminalProviderError, "no quota left"),
+        ((429, "slow down"), PassingProviderError, "says 429: slow down"),
+        ((500, "<html><b>oops</b></html>"), PassingProviderError, "says 500: oops"),
+        ((400, "maximum context length is 8"), UnitError, "larger than the model's context"),
+    ],
+)
+def test_errors_say_what_to_do_and_never_show_the_key(
+    response: tuple[Any, ...], kind: type[ExtractError], words: str
+) -> None:
+    with pytest.raises(kind, match=words) as caught:
+        complete(lambda b, n: refuse(*response))
+    assert KEY not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_retry_after_is_carried() -> None:
+    with pytest.raises(PassingProviderError) as caught:
+        complete(lambda b, n: refuse(429, "wait", retry_after="7"))
+    assert caught.value.retry_after_s == 7.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
+    assert _retry_after(headers) == seconds
+
+
+def test_a_web_page_is_no_answer() -> None:
+    page = "<html><body>Welcome to our gateway</body></html>"
+    with pytest.raises(TerminalProviderError, match="something else than the chat API .*Welcome.* ends in `/v1`"):
+        complete(lambda b, n: web.Response(text=page, content_type="text/html"))
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"choices": []}', '{"choices": null, "error": "overloaded"}'])
+def test_a_damaged_answer_passes(text: str) -> None:
+    with pytest.raises(PassingProviderError, match="damaged|without a choice"):
+        complete(lambda b, n: web.Response(text=text, content_type="application/json"))
+
+
+def test_an_unreachable_endpoint_is_one_line_without_credentials(tmp_path: Path) -> None:
+    provider = OpenAIAPI(OpenAIAPI.Config("http://me:secret@127.0.0.1:9/v1?token=secret", "m"), KEY)
+    with pytest.raises(PassingProviderError, match=r"cannot reach http://127\.0\.0\.1:9/v1: .*that the server runs") as e:
+        extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger", EngineConfig(max_retries=1))
+    assert "secret" not in str(e.value)
+    assert "after 1 retries" in "".join(traceback.format_exception_only(e.value))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (("example.com/v1", "m"), "`base_url` is .* expected a URL"),
+        (("http://x/v1", " "), "`model` is empty"),
+        (("http://x/v1", "m", "ENV", 0), "`max_in_flight` is 0"),
+    ],
+)
+def test_a_config_that_cannot_be(values: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        OpenAIAPI.Config(*values)
+
+
+def test_a_missing_key_names_its_variable() -> None:
+    with pytest.raises(ConfigError, match="no API key for http://x/v1; set the environment variable KGLIFT_LLM_API_KEY"):
+        OpenAIAPI(OpenAIAPI.Config("http://x/v1", "m"), "")
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"], "additionalProperties": False}, True),
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, False),
+        ({"type": "object", "properties": {"a": {}}, "additionalProperties": False}, False),
+        ({"$defs": {"x": {"properties": {"a": {}}, "required": []}}}, False),
+    ],
+)
+def test_strict_mode_is_asked_for_only_where_the_schema_allows_it(schema: dict[str, Any], strict: bool) -> None:
+    assert _is_strict(schema) is strict
+
+
+def test_a_run_over_a_bad_day_of_a_server(tmp_path: Path) -> None:
+    """429 with Retry-After, 500, a hang, a cut-off and an invalid answer: every unit is answered in the end."""
+    hung: set[str] = set()
+
+    async def behave(body: dict[str, Any], n: int) -> web.StreamResponse:
+        said = body["messages"][1]["content"]
+        if "item:1" in said and n < 9:
+            return refuse(429, "wait", retry_after="0.1")
+        if "item:2" in said and "item:2" not in hung:
+            hung.add("item:2")
+            await asyncio.sleep(1.0)
+        if "item:3" in said and "item:3" not in hung:
+            hung.add("item:3")
+            return web.Response(status=500, text="<html>oops</html>", content_type="text/html")
+        if "refused" not in said and "item:4" in said:
+            return answer(moods("dark"), finish="length")
+        if "refused" not in said and "item:5" in said:
+            return answer('{"moods": "dark"}')
+        return answer(moods("dark"))
+
+    result, _ = run(behave, tmp_path, timeout_s=0.4)
+    summary = result.summary
+    assert (summary.total, summary.done, summary.calls) == (8, 8, 10)
+    assert summary.retries >= 3
+
+
+def test_a_wrong_key_stops_at_once(tmp_path: Path) -> None:
+    with mock_api(lambda b, n: refuse(401, f"bad key {KEY}")) as api:
+        provider = OpenAIAPI(OpenAIAPI.Config(api.base_url, "m", max_in_flight=2), KEY)
+        with pytest.raises(TerminalProviderError, match=r"401: bad key \*\*\*; check the key"):
+            extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger")
+    assert len(api.bodies) <= 2
