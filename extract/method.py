@@ -56,12 +56,13 @@ class Method(Registered, package="extract.methods"):
     """One published way of turning items, reviews or histories into graph facts; a member is one file.
 
     A member gives a nested frozen `Config`, the pydantic model `Reply`, the `prompt` (stem of a file in
-    `extract/prompts/`, version in the name: a changed wording is a new version), `units` and `facts`.
+    `extract/prompts/`, version in the name: a changed wording is a new version), `units` and `facts`. Where the config
+    narrows the reply (a domain's relations), `__init__` sets a narrower `Reply` on the instance.
     """
 
     prompt: ClassVar[str]
     Config: ClassVar[type[Any]]
-    Reply: ClassVar[type[BaseModel]]
+    Reply: type[BaseModel]
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -1,0 +1,107 @@
+"""From words to ids: names that a model wrote -> entities of the catalogue, or new concepts with deterministic ids."""
+
+import hashlib
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+AMBIGUOUS = "ambiguous"
+NOT_IN_CATALOGUE = "not_in_catalogue"
+
+_MAX_SLUG = 48
+_WORD = re.compile(r"[^\W_]+")
+_YEAR = re.compile(r"\s*[(\[]((?:18|19|20)\d\d)[)\]]\s*$")
+_ARTICLES = "the|a|an|il|lo|la|le|les|el|los|las|der|die|das|un|une|l'"
+_INVERTED = re.compile(rf"^(?P<rest>.+),\s*(?P<article>{_ARTICLES})(?=$|\s*[(\[])", re.IGNORECASE)
+_APOSTROPHES = str.maketrans("", "", "'’‘`´")  # noqa: RUF001
+
+
+def normalise(name: str) -> str:
+    """Bring a name to the form in which names are compared: words in lower case, a trailing year dropped.
+
+    Example:
+        >>> normalise("Usual Suspects, The (1995)"), normalise("THE USUAL  SUSPECTS")
+        ('the usual suspects', 'the usual suspects')
+    """
+    text = unicodedata.normalize("NFKC", name).casefold().strip()
+    text = _YEAR.sub("", text)
+    text = _INVERTED.sub(r"\g<article> \g<rest>", text)
+    words = _WORD.findall(text.translate(_APOSTROPHES).replace("&", " and "))
+    return " ".join(words) or text
+
+
+def concept_id(entity_type: str, name: str) -> tuple[str, str]:
+    """Return the id and the canonical name of a concept, the same for every spelling of it.
+
+    Concepts (moods, themes, interests) have no catalogue: the id is the type in lower case and a slug of the
+    normalised name, or its hash where the slug would be long or not ASCII. Equal ids imply equal names.
+
+    Example:
+        >>> concept_id("Mood", " Dark ")
+        ('mood:dark', 'dark')
+    """
+    canonical = " ".join(_WORD.findall(unicodedata.normalize("NFKC", name).casefold().translate(_APOSTROPHES)))
+    slug = canonical.replace(" ", "-")
+    if not slug.isascii() or not 0 < len(slug) <= _MAX_SLUG:
+        slug = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{entity_type.casefold()}:{slug}", canonical
+
+
+@dataclass(frozen=True)
+class Grounded:
+    """What became of a name.
+
+    Attributes:
+        entity_id: the entity it names; None where it was rejected.
+        reason: why it was rejected: `ambiguous` or `not_in_catalogue`.
+    """
+
+    entity_id: str | None
+    reason: str = ""
+
+
+class Catalogue:
+    """The names of known entities.
+
+    Args:
+        names: entity id -> name.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        exact, normalised = defaultdict(list), defaultdict(list)
+        for entity_id, name in sorted(names.items()):
+            exact[name].append(entity_id)
+            normalised[normalise(name)].append((entity_id, year_of(name)))
+        self._exact, self._normalised = dict(exact), dict(normalised)
+
+    def ground(self, name: str) -> Grounded:
+        """Find the one entity that a name means: by the exact name, else by the normalised one.
+
+        A year in the name rejects entities whose name bears another year; where several entities remain, nothing is
+        guessed.
+
+        Args:
+            name: as the model wrote it.
+
+        Returns:
+            The entity, or the reason of the rejection.
+        """
+        ids = self._exact.get(name) or self._by_words(name)
+        if len(ids) == 1:
+            return Grounded(ids[0])
+        return Grounded(None, AMBIGUOUS if ids else NOT_IN_CATALOGUE)
+
+    def _by_words(self, name: str) -> list[str]:
+        year = year_of(name)
+        found = self._normalised.get(normalise(name), [])
+        fitting = [(entity_id, own) for entity_id, own in found if year is None or own in (None, year)]
+        certain = [entity_id for entity_id, own in fitting if year is not None and own == year]
+        return certain or [entity_id for entity_id, _ in fitting]
+
+
+def year_of(name: str) -> str | None:
+    """Return the year in brackets at the end of a name, if there is one."""
+    match = _YEAR.search(name)
+    return match[1] if match else None
