@@ -25,9 +25,10 @@ def compare(record: RunRecord) -> dict[str, Any]:
     """
     results, per_user = record.results.to_pandas(), record.per_user.to_pandas()
     means = per_user.groupby(["model", "graph", "user_id"])[list(METRICS)].mean()
-    users = {(str(m), str(g)): means.loc[m, g] for m, g in means.index.droplevel("user_id").unique()}
+    pairs = means.index.droplevel("user_id").unique()
+    models, graphs = results["model"].drop_duplicates().tolist(), list(GRAPH_NAMES)
+    users = {(m, g): means.loc[m, g] for m in models for g in graphs if (m, g) in pairs}
     rows = [_row(results, key, group) for key, group in users.items()]
-    rows.sort(key=lambda r: (_first_place(results, r["model"]), list(GRAPH_NAMES).index(r["graph"])))
     tests = [test for metric in METRICS for test in _tests(users, metric)]
     return {"metrics": list(METRICS), "rows": rows, "tests": tests}
 
@@ -40,10 +41,6 @@ def primary_model(record: RunRecord) -> str:
     results = record.results.to_pandas()
     seen = results.loc[results["graph"] == KG_LLM, "model"].tolist()
     return str(seen[0]) if seen else str(results["model"].iloc[0])
-
-
-def _first_place(results: pd.DataFrame, model: str) -> int:
-    return results["model"].tolist().index(model)
 
 
 def _row(results: pd.DataFrame, key: tuple[str, str], users: pd.DataFrame) -> dict[str, Any]:

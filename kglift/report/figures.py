@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from kglift.report.record import GRAPH_NAMES, KG, KG_LLM, KG_RANDOM, NONE
 
@@ -28,6 +28,7 @@ _EDGE_LOOK: dict[str, tuple[str, Any, str]] = {
 }
 _NODE_LOOK = {"user": ("s", "user"), "item": ("o", "item"), "other": ("^", "other entity"), "hyper": ("D", "hyperedge")}
 _PANEL = (440, 300)
+_SMALL_PANEL = (335, 280)
 _LONGEST_LABEL = 30
 
 
@@ -99,19 +100,19 @@ def draw_degrees(degrees: Sequence[Mapping[str, Any]], nodes: str) -> Figure:
         degrees: the report's `graph.degrees`.
         nodes: which part: `users`, `items` or `other nodes`.
     """
-    figure, axes = _figure(*_PANEL)
+    figure, axes = _figure(*_SMALL_PANEL)
     for row in (r for r in degrees if r["nodes"] == nodes):
         graph = row["graph"]
         look = {"color": COLOURS[graph], "linestyle": _DASHES[graph], "linewidth": 2.5 if graph == KG else 1.8}
         axes.step(row["degree"], row["share"], where="pre", label=GRAPH_NAMES[graph], **look)
-        axes.plot(row["degree"][:1], row["share"][:1], _MARKERS[graph], color=COLOURS[graph])
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=_steps(axis.get_view_interval())))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(lambda *_: "")
+        axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("edges")
-    axes.set_ylabel("share of nodes with as many")
+    axes.set_ylabel("share with as many or more")
     axes.set_title(nodes)
     _legend(figure, axes.get_legend_handles_labels()[0])
     return figure
@@ -178,6 +179,12 @@ def draw_neighbourhood(around: Mapping[str, Any]) -> Figure:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def _steps(ends: Sequence[float]) -> tuple[float, ...]:
+    """Return which multiples of the powers of ten get a tick: more of them where the axis is short."""
+    low, high = ends
+    return (1.0,) if high / low > 1000 else (1.0, 2.0, 5.0)
 
 
 def _legend(figure: Figure, handles: Sequence[Any], columns: int = 2) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from typing import Final
 
 import matplotlib as mpl
@@ -35,7 +36,8 @@ def to_svg(figure: Figure, name: str, description: str) -> Markup:
         Markup without prolog or namespace; its colours are CSS variables of the page, its text is text.
     """
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the reader's fonts draw the text, not Matplotlib's
         figure.savefig(buffer, format="svg", metadata=_METADATA)
     text = buffer.getvalue()
     body = text[text.index(">", text.index("<svg")) + 1 :]
