@@ -103,7 +103,7 @@ def run_job(graph_dir: Path, job: Job, target: Path) -> None:
     shutil.rmtree(model_dir, ignore_errors=True)  # finished, but killed before its evaluation was
     trained = train(job.plan.model, ckg, config, loop, model_dir)
     found = evaluate(trained.model, ckg, split="test", ks=job.ks)
-    result = {**found.metrics, "n_users": found.n_users, "epoch": trained.best_epoch, "seconds": trained.seconds}
+    result = {**found.metrics, "n_users": found.n_users, "epoch": trained.best_epoch, "seconds": float(trained.seconds)}
     with atomic_directory(target, overwrite=True) as partial:
         pq.write_table(pa.table({k: [v] for k, v in result.items()}), partial / "results.parquet")
         pq.write_table(found.per_user, partial / "per_user.parquet")
