@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from db.errors import DbError, QueryError, StoreFormatError, StoreUnreachableError, StoreWriteError
-from db.merge import delta, row_key
+from db.merge import delta, digest_key
 from db.model import STORE_FORMAT, STORE_VERSION, delete_statements, graph_of, read_statement, stored_tables
 from db.neighbours import neighbour_statements, neighbour_table
 from db.store import GraphStore
@@ -255,11 +255,11 @@ def _update(name: str) -> str:
 
 
 def _with_row_key(name: str, rows: pa.Table) -> pa.Table:
-    return rows.add_column(0, "row_key", row_key(rows, TABLES[name].key)) if name in _ATTACHED else rows
+    return rows.add_column(0, "row_key", digest_key(rows, TABLES[name].key)) if name in _ATTACHED else rows
 
 
 def _attach(connection: Any, name: str, rows: pa.Table, incoming: dict[str, pa.Table]) -> None:
-    ends = pa.table({"from": rows["entity_id"], "to": row_key(rows, TABLES[name].key)})
+    ends = pa.table({"from": rows["entity_id"], "to": digest_key(rows, TABLES[name].key)})
     is_entity = pc.is_in(ends["from"], value_set=incoming["entities"]["entity_id"].combine_chunks())
     for label, chosen in (("Entity", is_entity), ("Hyperedge", pc.invert(is_entity))):
         _copy(connection, _ATTACHED[name], ends.filter(chosen), f' (from="{label}", to="{_NODES[name]}")')

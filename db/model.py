@@ -88,8 +88,15 @@ def relationship_type_of(relation: str) -> str:
     return _identifier(relation.upper(), STRUCTURE)
 
 
+def stored_schema(table: str) -> pa.Schema:
+    """Return the columns in which a graph database holds one of the eight tables: `shown` as JSON text."""
+    schema = TABLES[table].schema
+    place = schema.get_field_index("shown")
+    return schema if place < 0 else schema.set(place, pa.field("shown", pa.string()))
+
+
 def stored_tables(graph: Graph) -> dict[str, pa.Table]:
-    """Return the tables of a graph in columns that a graph database holds: `shown` as JSON text."""
+    """Return the tables of a graph in the columns of `stored_schema`."""
     tables = graph.tables()
     sources = tables["sources"]
     shown = [None if pairs is None else json.dumps(pairs, ensure_ascii=False) for pairs in sources["shown"].to_pylist()]

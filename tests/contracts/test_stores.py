@@ -1,0 +1,45 @@
+"""Run the store contract on every member of the registry."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from db.store import GraphStore
+from tests.contracts.store import StoreContract
+from tests.db.servers import wiped
+
+
+def _fields(store: type[GraphStore]) -> set[str]:
+    return {field.name for field in dataclasses.fields(store.Config)}
+
+
+_MEMBERS = [
+    pytest.param(store, id=name, marks=[pytest.mark.slow] if "uri" in _fields(store) else [])
+    for name, store in GraphStore.members().items()
+]
+
+
+@pytest.mark.parametrize("member", _MEMBERS)
+class TestStores(StoreContract):
+    """Each store, by its configuration: one with a `uri` gets a server, one with a `path` a new file."""
+
+    @pytest.fixture
+    def new_store(
+        self, member: type[GraphStore], tmp_path: Path, request: pytest.FixtureRequest
+    ) -> Callable[[], GraphStore]:
+        counter = itertools.count()
+
+        def new() -> GraphStore:
+            fields = _fields(member)
+            if "uri" in fields:
+                uri = request.getfixturevalue("neo4j_uri")
+                wiped(uri)
+                return member(member.Config(uri=uri))
+            if "path" in fields:
+                return member(member.Config(path=tmp_path / f"store-{next(counter)}"))
+            return member(member.Config())
+
+        return new

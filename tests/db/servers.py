@@ -1,0 +1,56 @@
+"""A real Neo4j for tests: `NEO4J_URI` if set, else one of our own on a free port in a temporary home."""
+
+import os
+from collections.abc import Iterator
+
+import neo4j
+import pytest
+
+from db import server
+
+
+@pytest.fixture(scope="session")
+def neo4j_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of an empty server without a password; skip where none can be had."""
+    if uri := os.environ.get("NEO4J_URI"):
+        _refuse_if_used(uri)
+        yield uri
+        wiped(uri)
+        return
+    home = tmp_path_factory.mktemp("neo4j")
+    yield _start(home, None).bolt_uri
+    server.stop(home)
+
+
+@pytest.fixture(scope="session")
+def locked_neo4j(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Return the address and the password of a second server, one that asks for it."""
+    home, password = tmp_path_factory.mktemp("neo4j-locked"), "s3cret-p4ss;word"
+    yield _start(home, password).bolt_uri, password
+    server.stop(home)
+
+
+def wiped(uri: str) -> None:
+    """Delete everything in a test server."""
+    with neo4j.GraphDatabase.driver(uri, auth=_auth()) as driver:
+        driver.execute_query("MATCH ()-[r]->() DELETE r", database_="neo4j")
+        driver.execute_query("MATCH (n) DELETE n", database_="neo4j")
+
+
+def _start(home: os.PathLike[str], password: str | None) -> server.Server:
+    jars = server.default_home() / "lib"
+    if lacking := server.missing_tools(jars=jars):
+        pytest.skip(lacking)
+    return server.start(server.Path(home), jars=jars, bolt_port=0, http_port=None, password=password)
+
+
+def _auth() -> tuple[str, str] | None:
+    password = os.environ.get("NEO4J_PASSWORD")
+    return (os.environ.get("NEO4J_USER", "neo4j"), password) if password else None
+
+
+def _refuse_if_used(uri: str) -> None:
+    with neo4j.GraphDatabase.driver(uri, auth=_auth()) as driver:
+        records, _, _ = driver.execute_query("MATCH (n) RETURN n LIMIT 1", database_="neo4j")
+    if records:
+        pytest.fail(f"the tests delete everything in NEO4J_URI={uri}, and it is not empty; give an empty server")
