@@ -6,11 +6,12 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 import torch
 from torch import Tensor
 
 from gnn.errors import IndexRangeError, InputError
-from gnn.sparse import Csr, NormalisedGraph, csr_from_edges, normalise
+from gnn.sparse import Csr, NormalisedGraph, csr_from_edges, expand_ranges, normalise
 from kg.ckg import CollaborativeKG
 from kg.ids import IdMap
 from kg.terms import HEAD, TAIL, TRAIN
@@ -87,10 +88,18 @@ class TrainingGraph:
         """Train interactions as user * n_items + item, (n_train,) int64, sorted."""
         return self.users * self.n_items + self.items
 
-    @cached_property
-    def user_csr(self) -> Csr:
-        """Train interactions, (n_users, n_items)."""
-        return csr_from_edges(self.users, self.items, self.n_users, self.n_items)[0]
+    def history(self, users: Tensor) -> Tensor:
+        """Return the train rows of some users, (n, n_items) float32 of 0 and 1."""
+        low, high = (torch.searchsorted(self.keys, key * self.n_items) for key in (users, users + 1))
+        row, entry = expand_ranges(low, high)
+        rows = torch.zeros(len(users), self.n_items, device=self.device)
+        rows[row, self.items[entry]] = 1.0
+        return rows
+
+    def interactions(self) -> scipy.sparse.csr_array:
+        """Return train interactions as a scipy matrix of ones, (n_users, n_items) float64, for closed-form models."""
+        users, items = self.users.cpu().numpy(), self.items.cpu().numpy()
+        return scipy.sparse.csr_array((np.ones(len(users)), (users, items)), shape=(self.n_users, self.n_items))
 
     @cached_property
     def facts(self) -> Facts:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gnn.errors import IndexRangeError, InputError
 from gnn.recommender import Recommender
-from gnn.sparse import masked_topk
+from gnn.sparse import expand_ranges, masked_topk
 
 _CHUNK = 1024
 
@@ -61,8 +61,6 @@ def rank_items(
 
 def _mask_of(chunk: Tensor, masked: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
     """Return (place in the chunk, item) of the masked keys of a chunk's users."""
-    low = torch.searchsorted(masked, chunk * n_items)
-    count = torch.searchsorted(masked, (chunk + 1) * n_items) - low
-    row = torch.repeat_interleave(torch.arange(len(chunk), device=chunk.device), count)
-    offset = torch.arange(len(row), device=chunk.device) - (count.cumsum(0) - count)[row]
-    return row, masked[low[row] + offset] % n_items
+    low, high = (torch.searchsorted(masked, key * n_items) for key in (chunk, chunk + 1))
+    row, entry = expand_ranges(low, high)
+    return row, masked[entry] % n_items

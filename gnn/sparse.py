@@ -89,6 +89,26 @@ def csr_from_edges(row: Tensor, col: Tensor, n_rows: int, n_cols: int) -> tuple[
     return Csr(rowptr, col[order].to(torch.int32), n_cols), order
 
 
+def expand_ranges(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """List the integers of n half-open ranges.
+
+    Args:
+        low: (n,) int64.
+        high: (n,) int64, not below `low`.
+
+    Returns:
+        For each listed integer the range that it is from, and the integer, both (total,) int64.
+
+    Example:
+        >>> expand_ranges(torch.tensor([4, 9]), torch.tensor([6, 10]))
+        (tensor([0, 0, 1]), tensor([4, 5, 9]))
+    """
+    count = high - low
+    origin = torch.repeat_interleave(torch.arange(len(low), device=low.device), count)
+    first = (low - (count.cumsum(0) - count))[origin]
+    return origin, first + torch.arange(len(origin), device=low.device)
+
+
 @dataclass(frozen=True, eq=False)
 class NormalisedGraph:
     """A symmetric weighted graph, normalised: S = D^-1/2 A D^-1/2 with D the diagonal of row sums of A.

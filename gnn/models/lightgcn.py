@@ -64,24 +64,23 @@ class LightGCN(Recommender, name="lightgcn"):
 
     def embeddings(self, graph: TrainingGraph) -> Vectors:
         """Propagate; see `Recommender.embeddings`."""
-        own = graph is self.graph
-        normalised = self.normalised if own else graph.normalised(self.config.fact_weight)
-        x = propagate(normalised, self.embedding, self.config.n_layers)
+        x = self._propagated(graph)
         return x[: graph.n_users], x[graph.n_users : graph.n_users + graph.n_items]
 
     def loss(self, batch: Batch) -> Tensor:
         """BPR and the regulariser of equation 15; see `Recommender.loss`."""
         if not isinstance(batch, InteractionBatch):
             return super().loss(batch)
-        users, items = self.embeddings(self.graph)
-        user, positive, negative = (
-            functional.embedding(index, table)
-            for index, table in ((batch.users, users), (batch.positives, items), (batch.negatives, items))
-        )
-        first = (
-            functional.embedding(index, self.embedding)
-            for index in (batch.users, batch.positives + self.graph.n_users, batch.negatives + self.graph.n_users)
-        )
+        shift = self.graph.n_users
+        nodes = torch.stack([batch.users, batch.positives + shift, batch.negatives + shift])
+        # one lookup of all three: each lookup costs a gradient of the size of the whole table
+        user, positive, negative = functional.embedding(nodes, self._propagated(self.graph))
+        first = functional.embedding(nodes, self.embedding)
         ranking = bpr((user * positive).sum(1), (user * negative).sum(1))
         total: Tensor = ranking + self.config.l2 * half_squared_norm(*first)
         return total
+
+    def _propagated(self, graph: TrainingGraph) -> Tensor:
+        own = graph is self.graph
+        normalised = self.normalised if own else graph.normalised(self.config.fact_weight)
+        return propagate(normalised, self.embedding, self.config.n_layers)
