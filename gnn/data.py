@@ -31,6 +31,14 @@ class Facts:
     relation: Tensor
     confidence: Tensor
 
+    @cached_property
+    def edges_of_relation(self) -> list[Tensor]:
+        """Places of the edges of each relation, inverses included, in order."""
+        counts = torch.bincount(self.relation).tolist()
+        order = torch.argsort(self.relation, stable=True)
+        ends = np.cumsum(counts).tolist()
+        return [order[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingGraph:

@@ -69,4 +69,3 @@ class EASE(Recommender, name="ease"):
         """Multiply the users' rows by B; see `Recommender.scores`."""
         scores: Tensor = self.graph.history(users) @ self.weights
         return scores
-

@@ -1,0 +1,168 @@
+"""KGAT: attentive propagation over the collaborative knowledge graph."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gnn.data import TrainingGraph
+from gnn.losses import bpr, half_squared_norm
+from gnn.recommender import Objective, Recommender, Vectors
+from gnn.sampling import Batch, FactBatch
+from gnn.sparse import edge_softmax, spmm
+from kg.errors import ConfigError
+
+_SLOPE = 0.2
+
+
+class KGAT(Recommender, name="kgat"):
+    """Pass messages along facts, each weighted by how near head and tail are in the space of the relation.
+
+    v(h, r, t) = (W_r e_t) . tanh(W_r e_h + e_r);  a = softmax of v + ln(confidence) over all facts of h  (4, 5)
+    e_N(h) = sum over the facts of h of a(h, r, t) e_t  (3)
+    e^(l) = LeakyReLU(W1 (e + e_N)) + LeakyReLU(W2 (e * e_N))  (8)
+    score = e*_u . e*_i with e* = e^(0) || e^(1)/|e^(1)| || ... || e^(L)/|e^(L)|  (11, 12)
+    trained in turns on BPR of the scores and on TransR: softplus(g(h, r, t) - g(h, r, t')) with
+    g = |W_r e_h + e_r - W_r e_t|^2  (1, 2, 13)
+
+    Edges are interactions and facts, both directions, parallel edges kept. The attention is one weight an edge, shared
+    by the layers, constant within an epoch and without gradient; it is computed anew after each epoch. Before the
+    first it is the random walk within each relation, 1 / (number of facts of h with r).
+
+    Source:
+        Wang et al., KDD 2019, equations 1 to 13; xiangwang1223/knowledge_graph_attention_network c03737b for what the
+        paper leaves open: regularisers, order of updates, LeakyReLU slope 0.2, attention as the authors state it in
+        issue 43 (in the released TensorFlow graph it very probably never takes effect, issue 30).
+
+    Deviations:
+        Confidence enters the softmax (the paper has no confidence). Normal initial embeddings instead of vectors
+        trained beforehand by BPR-MF. Heads of a TransR batch are drawn with replacement.
+    """
+
+    objectives: ClassVar[tuple[Objective, ...]] = ("interactions", "facts")
+
+    @dataclass(frozen=True)
+    class Config:
+        """Parameters of KGAT.
+
+        Attributes:
+            dim: width of the layer-0 embedding.
+            relation_dim: width of the relations' spaces.
+            layers: width of each layer's output.
+            dropout: share of a layer's output that is dropped in training.
+            l2: weight of the regulariser on the final embeddings of a batch.
+            l2_facts: weight of the regulariser on the projected embeddings of a TransR batch.
+            init_std: standard deviation of the initial embeddings.
+        """
+
+        dim: int = 64
+        relation_dim: int = 64
+        layers: tuple[int, ...] = (64, 32, 16)
+        dropout: float = 0.1
+        l2: float = 1e-5
+        l2_facts: float = 1e-5
+        init_std: float = 0.1
+
+        def __post_init__(self) -> None:
+            """Check the ranges."""
+            lows = (("dim", 1), ("relation_dim", 1), ("dropout", 0), ("l2", 0), ("l2_facts", 0), ("init_std", 0))
+            for name, low in lows:
+                if not getattr(self, name) >= low:
+                    msg = f"kgat: `{name}` is {getattr(self, name)}; expected at least {low}"
+                    raise ConfigError(msg)
+            if not self.layers or min(self.layers) < 1 or self.dropout >= 1:
+                msg = f"kgat: `layers` is {self.layers}, `dropout` is {self.dropout}; expected widths >= 1 and [0, 1)"
+                raise ConfigError(msg)
+
+    def __init__(self, config: Config, graph: TrainingGraph) -> None:
+        """Draw the parameters; the attention begins as a random walk."""
+        super().__init__(config, graph)
+        device, n_kinds = graph.device, 2 * graph.n_relations
+        widths = (config.dim, *config.layers)
+        steps = list(pairwise(widths))
+        self.embedding = torch.nn.Parameter((torch.randn(graph.n_nodes, config.dim) * config.init_std).to(device))
+        self.relation = torch.nn.Parameter(_xavier(n_kinds, config.relation_dim).to(device))
+        self.projection = torch.nn.Parameter(_xavier(n_kinds, config.dim, config.relation_dim).to(device))
+        self.add = torch.nn.ModuleList(torch.nn.Linear(a, b, device=device) for a, b in steps)
+        self.multiply = torch.nn.ModuleList(torch.nn.Linear(a, b, device=device) for a, b in steps)
+        self.attention: Tensor
+        self.register_buffer("attention", _random_walk(graph))
+
+    def embeddings(self, graph: TrainingGraph) -> Vectors:
+        """Propagate and concatenate the layers; see `Recommender.embeddings`."""
+        nodes = torch.arange(graph.n_users + graph.n_items, device=graph.device)
+        users, items = self._propagated(graph, nodes).split([graph.n_users, graph.n_items])
+        return users, items
+
+    def loss(self, batch: Batch) -> Tensor:
+        """BPR or TransR, whichever the batch is for, with its regulariser; see `Recommender.loss`."""
+        if isinstance(batch, FactBatch):
+            return self._fact_loss(batch)
+        shift = self.graph.n_users
+        nodes = torch.stack([batch.users, batch.positives + shift, batch.negatives + shift])
+        user, positive, negative = self._propagated(self.graph, nodes)
+        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1))
+        total: Tensor = ranking + self.config.l2 * half_squared_norm(user, positive, negative)
+        return total
+
+    def after_epoch(self) -> None:
+        """Compute the attention anew."""
+        self.attention = self.attend(self.graph)
+
+    @torch.no_grad()
+    def attend(self, graph: TrainingGraph) -> Tensor:
+        """Compute the attention of each edge, (n_edges,), in the order of `graph.facts`; equations 4 and 5.
+
+        Each node is projected once for each relation it has facts of, not once for each fact.
+        """
+        facts = graph.facts
+        logits = facts.confidence.log()
+        for relation, edges in enumerate(facts.edges_of_relation):
+            ends = torch.stack([facts.csr.row[edges], facts.csr.col[edges].long()])
+            nodes, place = torch.unique(ends, return_inverse=True)
+            projected = self.embedding[nodes] @ self.projection[relation]
+            moved = torch.tanh(projected + self.relation[relation])
+            logits[edges] += (projected[place[1]] * moved[place[0]]).sum(1)
+        return edge_softmax(facts.csr, logits)
+
+    def _propagated(self, graph: TrainingGraph, nodes: Tensor) -> Tensor:
+        """Return the final vectors of some nodes, nodes.shape + (sum of widths,)."""
+        attention = self.attention if graph is self.graph else self.attend(graph)
+        x: Tensor = self.embedding
+        parts = [functional.embedding(nodes, x)]
+        for add, multiply in zip(self.add, self.multiply, strict=True):
+            near = spmm(graph.facts.csr, attention, x)
+            x = functional.leaky_relu(add(x + near), _SLOPE) + functional.leaky_relu(multiply(x * near), _SLOPE)
+            x = functional.dropout(x, self.config.dropout, self.training)
+            parts.append(functional.normalize(functional.embedding(nodes, x), dim=-1))
+        return torch.cat(parts, dim=-1)
+
+    def _fact_loss(self, batch: FactBatch) -> Tensor:
+        n_each = torch.bincount(batch.relations, minlength=len(self.relation)).tolist()
+        rows = functional.embedding(torch.stack([batch.heads, batch.tails, batch.negatives]), self.embedding)
+        groups = torch.split(rows, n_each, dim=1)
+        projections = torch.unbind(self.projection)
+        projected = [group @ w for group, w in zip(groups, projections, strict=True) if group.shape[1]]
+        head, tail, negative = torch.cat(projected, dim=1)
+        relation = functional.embedding(batch.relations, self.relation)
+        near = (head + relation - tail).square().sum(1)
+        far = (head + relation - negative).square().sum(1)
+        total: Tensor = bpr(-near, -far) + self.config.l2_facts * half_squared_norm(head, relation, tail, negative)
+        return total
+
+
+def _xavier(*shape: int) -> Tensor:
+    """Draw uniform values within Glorot's bound of the last two dimensions."""
+    bound = (6.0 / (shape[-2] + shape[-1])) ** 0.5
+    return torch.empty(shape).uniform_(-bound, bound)
+
+
+def _random_walk(graph: TrainingGraph) -> Tensor:
+    facts = graph.facts
+    kind = facts.csr.row * (2 * graph.n_relations) + facts.relation
+    _, group = torch.unique(kind, return_inverse=True)
+    total = torch.zeros(int(group.max()) + 1, device=graph.device).index_add_(0, group, facts.confidence)
+    return facts.confidence / total[group]
