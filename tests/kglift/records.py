@@ -1,17 +1,21 @@
 """A run that never happened, shaped like a real one, to test the report with: 60 users, 80 films, a weak LLM."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from extract.summary import Reason, Summary
 from gnn.explain import PathFinder
 from kg.ckg import CollaborativeKG
+from kg.files import write_graph, write_json
 from kg.graph import Graph, concat
 from kglift.explain import explain
 from kglift.report.record import KG, KG_LLM, KG_RANDOM, NONE, RunRecord
+from kglift.stores import load_graph
 
 TITLES = ("The Thin Man", "Night Train", "A Lie in the Rain", "Brass", "Le Départ", "夜の川", "Two for Tea", "Harbour")
 GENRES, MOODS = ("comedy", "drama", "noir", "western"), ("dark", "light", "wistful", "tense")
@@ -43,7 +47,11 @@ def synthetic_record(
     told = [explain(fused, finder, f"user:{u}", f"item:{i}").to_dict() for u, i in ((3, 5), (4, 11), (7, 30))]
     return RunRecord(
         name="synthetic",
-        config={"name": "synthetic", "seed": 0, "bench": {"primary": "kgat", "n_seeds": n_seeds, "ks": [10, 20]}},
+        config={
+            "seed": 0,
+            "bench": {"primary": "kgat", "n_seeds": n_seeds, "ks": [10, 20]},
+            "extract": [{"method": "item_facts"}, {"method": "llmhg"}],
+        },
         base=base,
         fused=fused,
         extractions=[_summary("item_facts", words), _summary("llmhg", words)],
@@ -62,6 +70,24 @@ def synthetic_record(
             "torch": "2.15.0",
         },
     )
+
+
+def write_run(record: RunRecord, root: Path) -> None:
+    """Write a record as the directory that a run leaves, with its embedded store."""
+    write_graph(record.base, root / "data")
+    documents = {"fusion.json": record.fusion, "checks.json": {"findings": list(record.checks)}}
+    write_graph(record.fused, root / "fuse", documents=documents)
+    for summary in record.extractions:
+        directory = root / f"extract-{summary['method']}"
+        directory.mkdir()
+        write_json(summary, directory / "summary.json")
+    (root / "bench").mkdir()
+    for name in ("results", "per_user", "curves"):
+        pq.write_table(getattr(record, name), root / "bench" / f"{name}.parquet")
+    (root / "explain").mkdir()
+    write_json(list(record.explanations), root / "explain" / "explanations.json")
+    write_json({"name": record.name, "config": record.config, "about": record.about}, root / "run.json")
+    load_graph(record.fused, "ladybug", str(root / "graph.lbug"))
 
 
 def _base(rng, n_users, title):
