@@ -11,19 +11,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from extract.chain import Chain, Parameters, Questions, storable
 from extract.claims import BEAT_S
-from extract.errors import PassingProviderError, UnitError
-from extract.ledger import (
-    SET_ASIDE,
-    Ledger,
-    NewReply,
-    StoredReply,
-    UnitState,
-    beat,
-    claim,
-    release,
-    settle_units,
-    store,
-)
+from extract.errors import PassingProviderError, TerminalProviderError, UnitError
+from extract.ledger import Ledger
+from extract.ledger_rows import SET_ASIDE, NewReply, StoredReply, UnitState, beat, claim, release, settle_units, store
 from extract.method import Unit
 from extract.pace import Budget, Pace
 from extract.provider import Completion, Provider, Request
@@ -229,6 +219,9 @@ class Asker:
                 completion = await self._complete(request)
             used = completion.n_prompt_tokens + completion.n_completion_tokens
             used = used or n_prompt + len(completion.text.encode()) // _BYTES_PER_TOKEN
+        except TerminalProviderError:
+            self.counts.stopping = True  # at once: whoever waits for this slot must not send
+            raise
         except PassingProviderError as error:
             if error.retry_after_s:
                 self._pace.pause(error.retry_after_s)

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from extract.judge import ask_again, judge
-from extract.ledger import Ledger, StoredReply
+from extract.ledger import Ledger
+from extract.ledger_rows import StoredReply
 from extract.method import Method, Unit
 from extract.provider import Request
 from extract.template import Prompt

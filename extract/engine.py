@@ -19,17 +19,8 @@ from extract.chain import Chain, Questions
 from extract.errors import UnitError
 from extract.fragment import Fragment
 from extract.leak import TrainPairs
-from extract.ledger import (
-    DONE,
-    EMPTY,
-    REJECTED,
-    SET_ASIDE,
-    Ledger,
-    UnitState,
-    enter_units,
-    open_run,
-    settle_units,
-)
+from extract.ledger import Ledger
+from extract.ledger_rows import DONE, EMPTY, REJECTED, SET_ASIDE, UnitState, enter_units, open_run, settle_units
 from extract.method import Method, Rejected, Unit
 from extract.pace import Budget, Pace
 from extract.provider import Provider

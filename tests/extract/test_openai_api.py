@@ -162,7 +162,9 @@ def test_a_damaged_answer_passes(text: str) -> None:
 
 def test_an_unreachable_endpoint_is_one_line_without_credentials(tmp_path: Path) -> None:
     provider = OpenAIAPI(OpenAIAPI.Config("http://me:secret@127.0.0.1:9/v1?token=secret", "m"), KEY)
-    with pytest.raises(PassingProviderError, match=r"cannot reach http://127\.0\.0\.1:9/v1: .*that the server runs") as e:
+    with pytest.raises(
+        PassingProviderError, match=r"cannot reach http://127\.0\.0\.1:9/v1: .*that the server runs"
+    ) as e:
         extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger", EngineConfig(max_retries=1))
     assert "secret" not in str(e.value)
     assert "after 1 retries" in "".join(traceback.format_exception_only(e.value))
@@ -182,7 +184,9 @@ def test_a_config_that_cannot_be(values: tuple[Any, ...], words: str) -> None:
 
 
 def test_a_missing_key_names_its_variable() -> None:
-    with pytest.raises(ConfigError, match="no API key for http://x/v1; set the environment variable KGLIFT_LLM_API_KEY"):
+    with pytest.raises(
+        ConfigError, match="no API key for http://x/v1; set the environment variable KGLIFT_LLM_API_KEY"
+    ):
         OpenAIAPI(OpenAIAPI.Config("http://x/v1", "m"), "")
 
 

@@ -1,0 +1,86 @@
+"""The ledger's SQLite file: its tables, and whose file it is."""
+
+import sqlite3
+from pathlib import Path
+
+from extract.errors import LedgerError
+
+LEDGER_VERSION = 1
+_APPLICATION_ID = 0x6B676C66
+_BUSY_S = 60.0
+_TABLES = """
+CREATE TABLE runs (
+    run TEXT PRIMARY KEY, method TEXT NOT NULL, prompt TEXT NOT NULL, prompt_version TEXT NOT NULL,
+    model TEXT NOT NULL, parameters TEXT NOT NULL, created REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE replies (
+    reply_id INTEGER PRIMARY KEY, key TEXT NOT NULL, run TEXT NOT NULL, unit_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL, prompt TEXT NOT NULL, text TEXT NOT NULL, is_cut_off INTEGER NOT NULL,
+    errors TEXT NOT NULL, n_prompt_tokens INTEGER NOT NULL, n_completion_tokens INTEGER NOT NULL,
+    seconds REAL NOT NULL, created REAL NOT NULL, is_retired INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE UNIQUE INDEX replies_by_key ON replies (key) WHERE is_retired = 0;
+CREATE INDEX replies_by_unit ON replies (run, unit_id);
+CREATE TABLE units (
+    run TEXT NOT NULL, unit_id TEXT NOT NULL, place INTEGER NOT NULL, state TEXT NOT NULL,
+    attempts INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (run, unit_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE runners (runner TEXT PRIMARY KEY, beat REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE claims (key TEXT PRIMARY KEY, runner TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+
+def check_place(path: Path) -> None:
+    """Make the directory of a ledger.
+
+    Raises:
+        LedgerError: if it cannot be made, or the path is a directory itself.
+    """
+    if path.is_dir():
+        msg = f"`{path}` is a directory; give the path of a ledger file, e.g. `{path / 'ledger.sqlite'}`"
+        raise LedgerError(msg)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"cannot make the directory of the ledger `{path}`: {error.strerror}; choose another place"
+        raise LedgerError(msg) from error
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a connection that several threads may use in turn; transactions are written out."""
+    return sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Check whose file this is before anything in it is changed, and make the tables of a new one.
+
+    Raises:
+        LedgerError: if it is a database of something else, or a ledger of another version.
+    """
+    if not _is_ours(connection, path):
+        connection.execute("BEGIN IMMEDIATE")
+        if not _is_ours(connection, path):  # another process may have been faster
+            for statement in filter(str.strip, _TABLES.split(";")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {LEDGER_VERSION}")
+        connection.execute("COMMIT")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application == _APPLICATION_ID:
+        if version != LEDGER_VERSION:
+            msg = (
+                f"the ledger `{path}` has version {version}, this kglift reads {LEDGER_VERSION}; "
+                "use the kglift that wrote it, or choose another path"
+            )
+            raise LedgerError(msg)
+        return True
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        msg = f"`{path}` is a database of something else, no ledger; choose another path"
+        raise LedgerError(msg)
+    return False

@@ -1,0 +1,152 @@
+"""The ledger file: whose it is, what it keeps, who may write."""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from extract.claims import STALE_S, Runner
+from extract.errors import LedgerError
+from extract.ledger import Ledger
+from extract.ledger_file import LEDGER_VERSION
+from extract.ledger_rows import NewReply, StoredReply, beat, claim, release, store
+
+
+def reply(key: str = "k", text: str = "{}") -> NewReply:
+    return NewReply(StoredReply(key, text, False, 3, 2), "run", "unit", 1, "prompt", (), 0.1)
+
+
+def test_a_stored_reply_is_found_again(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "new" / "ledger") as ledger:
+        ledger.write_now([store(reply(text="夜 \0"))])
+    with Ledger(tmp_path / "new" / "ledger") as ledger:
+        assert ledger.reply("k") == StoredReply("k", "夜 \0", False, 3, 2)
+        assert ledger.reply("other") is None
+        assert ledger.paid("run") == (1, 3, 2)
+
+
+def test_the_first_reply_under_a_key_stands(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger") as ledger:
+        (first, second) = ledger.write_now([store(reply(text="1")), store(reply(text="2"))])
+        assert (first.text, second.text) == ("1", "1")
+
+
+@pytest.mark.parametrize("content", [b"This is a letter, not a database. " * 40, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "letter"
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match=r"letter` is no ledger or is damaged: .*choose another path"):
+        Ledger(path)
+    assert path.read_bytes() == content
+
+
+def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="other` is a database of something else"):
+        Ledger(path)
+    assert path.read_bytes() == before
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    Ledger(tmp_path / "ledger").close()
+    with sqlite3.connect(tmp_path / "ledger") as connection:
+        connection.execute(f"PRAGMA user_version = {LEDGER_VERSION + 1}")
+    connection.close()
+    with pytest.raises(LedgerError, match=f"has version {LEDGER_VERSION + 1}, this kglift reads {LEDGER_VERSION}"):
+        Ledger(tmp_path / "ledger")
+
+
+def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="is a directory; give the path of a ledger file"):
+        Ledger(tmp_path)
+
+
+def test_a_place_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(LedgerError, match="cannot make the directory of the ledger"):
+        Ledger(tmp_path / "file" / "ledger")
+
+
+def test_a_full_disk_is_one_clear_line_and_loses_nothing(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger") as ledger:
+        ledger.write_now([store(reply("kept"))])
+        (pages,) = ledger._writing.execute("PRAGMA page_count").fetchone()
+        ledger._writing.execute(f"PRAGMA max_page_count = {pages}")
+
+        async def write() -> None:
+            await ledger.write(store(reply("big", "x" * 100_000)))
+
+        with pytest.raises(LedgerError, match="cannot be used: database or disk is full; what it holds is kept.*free"):
+            asyncio.run(write())
+        ledger._writing.execute("PRAGMA max_page_count = 1000000")
+        assert ledger.reply("kept") is not None
+        assert ledger.reply("big") is None
+
+
+def test_replies_that_arrive_together_are_committed_together(tmp_path: Path) -> None:
+    commits = 0
+
+    async def write(ledger: Ledger) -> None:
+        await asyncio.gather(*(ledger.write(store(reply(str(n)))) for n in range(100)))
+
+    with Ledger(tmp_path / "ledger") as ledger:
+        statements: list[str] = []
+        ledger._writing.set_trace_callback(statements.append)
+        asyncio.run(write(ledger))
+        commits = statements.count("COMMIT")
+        assert ledger.paid("run")[0] == 100
+    assert commits <= 3
+
+
+def test_a_queued_reply_survives_a_loop_that_ends(tmp_path: Path) -> None:
+    async def queue(ledger: Ledger) -> None:
+        ledger.submit(store(reply()))
+
+    with Ledger(tmp_path / "ledger") as ledger:
+        asyncio.run(queue(ledger))
+    with Ledger(tmp_path / "ledger") as ledger:
+        assert ledger.reply("k") is not None
+
+
+def test_a_claim_is_exclusive_until_it_is_given_back(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger") as one, Ledger(tmp_path / "ledger") as other:
+        assert one.write_now([claim("k", one.runner)]) == [True]
+        assert other.write_now([claim("k", other.runner)]) == [False]
+        one.write_now([release("k", one.runner)])
+        assert other.write_now([claim("k", other.runner)]) == [True]
+        other.close()
+        assert one.write_now([claim("k", one.runner)]) == [True]
+
+
+def test_a_dead_process_loses_its_claims(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    runner = Runner("", 0, "", 0)
+    started = Path(f"/proc/{child.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    runner = Runner(Runner.this().host, child.pid, started, 0)
+    with Ledger(tmp_path / "ledger") as ledger:
+        ledger.write_now([beat(str(runner)), claim("k", str(runner))])
+        assert ledger.write_now([claim("k", ledger.runner)]) == [False]
+        child.communicate(b"\n")
+        assert ledger.write_now([claim("k", ledger.runner)]) == [True]
+
+
+def test_a_pid_that_is_used_again_is_another_runner() -> None:
+    this = Runner.this()
+    assert this.is_alive(time.time())
+    assert not Runner(this.host, os.getpid(), "1", 0).is_alive(time.time())
+
+
+def test_a_runner_elsewhere_lives_as_long_as_it_says_so() -> None:
+    far = Runner("elsewhere:8080", 1, "1", 0)
+    assert Runner.parse(str(far)) == far
+    assert far.is_alive(time.time())
+    assert not far.is_alive(time.time() - STALE_S - 1)
