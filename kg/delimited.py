@@ -283,7 +283,7 @@ def write_columns(path: Path, columns: Sequence[Sequence[str]], *, titles: Seque
 def _casts(cell: pa.Scalar, kind: pa.DataType) -> bool:
     try:
         cell.cast(kind)
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return False
     return True
 

@@ -94,9 +94,17 @@ def _node_tables(nodes: _Rows, edges: _Rows, source: str) -> dict[str, list[dict
     for edge, row in edges.items():
         attrs = row.get("attrs", {})
         told = {"relation": "related_to", "source": source, **_columns("hyperedges", attrs)}
-        hyperedges.append({"weight": float(row.get("weight", 1.0)), **told, "hyperedge_id": edge})
+        hyperedges.append({**told, "weight": _weight(edge, row), "hyperedge_id": edge})
         texts += [{**text, "entity_id": edge} for text in attrs.get("texts", ())]
     return {"entities": entities, "hyperedges": hyperedges, "texts": texts}
+
+
+def _weight(edge: str, row: Mapping[str, Any]) -> float:
+    weight = row.get("weight", 1.0)
+    if isinstance(weight, (int, float)):
+        return float(weight)
+    msg = f"weight of edge `{edge}` is `{weight}`; expected a number"
+    raise FileFormatError(msg)
 
 
 def _sources(path: Path, document: dict[str, Any], hyperedges: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -119,8 +127,12 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or not isinstance(document.get("incidences"), list):
         msg = f"`{path}` has no list `incidences`; expected a HIF object with network-type, nodes, edges, incidences"
         raise FileFormatError(msg)
-    if (kind := document.get("network-type", "undirected")) not in NETWORK_TYPES:
-        msg = f"`{path}`: network-type is `{kind}`; expected one of {', '.join(NETWORK_TYPES)}"
+    for part, kind in (("nodes", list), ("edges", list), ("metadata", dict)):
+        if not isinstance(document.get(part, kind()), kind):
+            msg = f"`{path}`: `{part}` is no {'list' if kind is list else 'object'}; export it again"
+            raise FileFormatError(msg)
+    if (named := document.get("network-type", "undirected")) not in NETWORK_TYPES:
+        msg = f"`{path}`: network-type is `{named}`; expected one of {', '.join(NETWORK_TYPES)}"
         raise FileFormatError(msg)
     return document
 

@@ -41,9 +41,13 @@ class Source(Registered, package="kg.sources"):
     is kept. A file may be gzipped, with `.gz` behind its name. A pair of user and item is kept once: that of the
     earliest timestamp, then of the earliest split (train, valid, test), then the first in the file. Every fact that
     comes from files has confidence 1.0 and the source `dataset:NAME`, except where the format says otherwise.
+
+    Attributes:
+        suffix: how the name of a file of this format ends; empty where the format is a folder.
     """
 
     Config: ClassVar[type[Any]]
+    suffix: ClassVar[str] = ""
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.Config() if config is None else config

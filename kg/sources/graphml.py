@@ -25,6 +25,7 @@ class GraphML(Source, name="graphml"):
         name: str = ""
 
     config: Config
+    suffix = ".graphml"
 
     def read_with_report(self, path: Path) -> tuple[Graph, ReadReport]:
         """Read a file; see `Source.read_with_report`."""

@@ -28,6 +28,7 @@ class RDF(Source, name="rdf"):
         language: str = "en"
 
     config: Config
+    suffix = ".ttl"
 
     def read_with_report(self, path: Path) -> tuple[Graph, ReadReport]:
         """Read a file; see `Source.read_with_report`."""

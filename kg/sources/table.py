@@ -69,6 +69,7 @@ class Table(Source, name="table"):
                     raise ConfigError(msg)
 
     config: Config
+    suffix = ".csv"
 
     def read_with_report(self, path: Path) -> tuple[Graph, ReadReport]:
         """Read a file of interactions; see `Source.read_with_report`."""
