@@ -181,9 +181,11 @@ class Neo4jStore(GraphStore, name="neo4j"):
             user_agent="kglift",
         )
         try:
-            with self._refusals(StoreUnreachableError, "the server refused"):
-                with driver.session(database=config.database, default_access_mode=neo4j.READ_ACCESS) as session:
-                    _check_server(session.run("RETURN 1").consume().server.agent)
+            with (
+                self._refusals(StoreUnreachableError, "the server refused"),
+                driver.session(database=config.database, default_access_mode=neo4j.READ_ACCESS) as session,
+            ):
+                _check_server(session.run("RETURN 1").consume().server.agent)
         except BaseException:
             driver.close()
             raise

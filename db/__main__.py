@@ -1,0 +1,158 @@
+"""`python -m db`: load a graph directory into a store, ask it, and run a Neo4j of one's own."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from db import server as neo4j_server
+from db.errors import DbError
+from db.ladybug_store import LadybugConfig, LadybugStore
+from db.neo4j_store import Neo4jConfig, Neo4jStore
+from db.queries import load_query, saved_queries
+from db.store import GraphStore
+from kg.config import parse_settings
+from kg.errors import ConfigError, KgError
+from kg.files import read_graph
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+server_app = typer.Typer(help="A Neo4j Community of one's own on loopback, without Docker.", no_args_is_help=True)
+app.add_typer(server_app, name="server")
+_console = Console()
+
+StorePath = Annotated[Path | None, typer.Option("--path", help="a LadybugDB file; without it: Neo4j at NEO4J_URI")]
+Home = Annotated[Path | None, typer.Option(help="folder of the server; default: in the user's cache")]
+
+
+@app.command()
+def load(directory: Path, path: StorePath = None) -> None:
+    """Write a graph directory into a store; twice is the same as once.
+
+    Example: python -m db load runs/demo/graph --path graph.lbug
+    """
+    graph = read_graph(directory)
+    with _store(path) as store, Progress(console=_console, transient=True) as bar:
+        task = bar.add_task("load", total=sum(graph.counts().values()))
+        store.write(graph, lambda done, total, note="": bar.update(task, completed=done, description=note or "load"))
+    _console.print(", ".join(f"{n:,} {name}" for name, n in graph.counts().items() if n), highlight=False)
+
+
+@app.command()
+def query(
+    cypher: Annotated[
+        str | None, typer.Argument(help="Cypher, or the name of a saved query; nothing lists those")
+    ] = None,
+    path: StorePath = None,
+    param: Annotated[list[str] | None, typer.Option(help="name=value, as often as needed")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
+    timeout_s: float = 60.0,
+) -> None:
+    """Ask a store; it can only be read.
+
+    Example: python -m db query facts_of_entity --param entity_id=item:5 --path graph.lbug
+    """
+    if cypher is None:
+        for name, answers in saved_queries().items():
+            _console.print(f"{name:24} {answers}", highlight=False)
+        return
+    text = load_query(cypher) if cypher.isidentifier() else cypher
+    with _store(path) as store:
+        answer = store.query(text, parse_settings(param or []), timeout_s=timeout_s)
+    if as_json:
+        for row in answer.to_pylist():
+            sys.stdout.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
+        return
+    shown = Table(*(str(name) for name in answer.column_names))
+    for row in answer.to_pylist():
+        shown.add_row(*("" if value is None else str(value) for value in row.values()))
+    _console.print(shown)
+
+
+@app.command()
+def ping() -> None:
+    """Say which server answers at NEO4J_URI.
+
+    Example: NEO4J_URI=bolt://127.0.0.1:7687 python -m db ping
+    """
+    with _neo4j() as store:
+        _console.print(f"{store.ping()} answers at {store.config.uri}", highlight=False)
+
+
+@server_app.command()
+def start(
+    home: Home = None,
+    port: Annotated[int, typer.Option(help="Bolt port; 0: any free one")] = neo4j_server.BOLT_PORT,
+    http_port: Annotated[int, typer.Option(help="port of Neo4j Browser; 0: any free one")] = neo4j_server.HTTP_PORT,
+) -> None:
+    """Start Neo4j and wait until it answers; the first time its jars are fetched (125 MB).
+
+    With NEO4J_PASSWORD set the server asks for that password, else for none. Example: python -m db server start
+    """
+    home = home or neo4j_server.default_home()
+    password = os.environ.get("NEO4J_PASSWORD") or None
+    with _console.status("starting Neo4j (the first time its jars are fetched, 125 MB)"):
+        running = neo4j_server.start(
+            home,
+            jars=neo4j_server.default_home() / "lib",
+            bolt_port=port,
+            http_port=http_port,
+            password=password,
+        )
+    _say(running)
+
+
+@server_app.command()
+def stop(home: Home = None) -> None:
+    """Stop the server; its databases stay. Example: python -m db server stop."""
+    stopped = neo4j_server.stop(home or neo4j_server.default_home())
+    _console.print("Neo4j is stopped; its databases stay" if stopped else "no Neo4j of this home was running")
+
+
+@server_app.command()
+def status(home: Home = None) -> None:
+    """Say whether the server runs; exit code 1 where it does not. Example: python -m db server status."""
+    running = neo4j_server.status(home or neo4j_server.default_home())
+    if running is None:
+        _console.print("no Neo4j of this home is running; start one: python -m db server start")
+        raise typer.Exit(1)
+    _say(running)
+
+
+def main() -> None:
+    """Run the command line: an error of ours is one line and exit code 1."""
+    try:
+        app()
+    except (DbError, KgError) as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _say(running: neo4j_server.Server) -> None:
+    asks = "with your password" if running.auth else "without a password"
+    _console.print(f"Bolt      {running.bolt_uri}  ({asks}, on this machine only)", highlight=False, soft_wrap=True)
+    _console.print(f"Browser   {running.browser_url or 'off'}", highlight=False, soft_wrap=True)
+    _console.print(f"kglift    export NEO4J_URI={running.bolt_uri}", highlight=False, soft_wrap=True)
+
+
+def _store(path: Path | None) -> GraphStore:
+    return _neo4j() if path is None else LadybugStore(LadybugConfig(path))
+
+
+def _neo4j() -> Neo4jStore:
+    uri = os.environ.get("NEO4J_URI")
+    if not uri:
+        msg = "which store? Give --path FILE, or set NEO4J_URI (start a server: python -m db server start)"
+        raise ConfigError(msg)
+    named: dict[str, Any] = {"user": os.environ.get("NEO4J_USER"), "database": os.environ.get("NEO4J_DATABASE")}
+    config = Neo4jConfig(uri=uri, **{key: value for key, value in named.items() if value})
+    return Neo4jStore(config, os.environ.get("NEO4J_PASSWORD") or None)
+
+
+if __name__ == "__main__":
+    main()
