@@ -33,6 +33,31 @@ class GraphPath:
     score: float
 
 
+@dataclass(frozen=True)
+class _Keep:
+    """Which of some ranked paths are returned."""
+
+    limit: int
+    per_pattern: int | None
+    distinct_nodes: bool
+
+    def first(self, paths: Iterable[GraphPath]) -> list[GraphPath]:
+        chosen: list[GraphPath] = []
+        patterns: Counter[tuple[int, ...]] = Counter()
+        ways: set[tuple[int, ...]] = set()
+        for path in paths:
+            if self.distinct_nodes and path.nodes in ways:
+                continue
+            if self.per_pattern is not None and patterns[path.edge_types] == self.per_pattern:
+                continue
+            ways.add(path.nodes)
+            patterns[path.edge_types] += 1
+            chosen.append(path)
+            if len(chosen) == self.limit:
+                break
+        return chosen
+
+
 class PathFinder:
     """Finds the best supporting paths between users and items of one graph.
 
@@ -77,11 +102,12 @@ class PathFinder:
         max_length: int = LONGEST,
         limit: int = 10,
         per_pattern: int | None = None,
+        distinct_nodes: bool = False,
     ) -> list[GraphPath]:
         """Return the best paths from a user to an item, best first.
 
-        Ties are ordered by length, then nodes, then edge types. The work is bounded by the edges around the user's
-        neighbours or those around the item's, whichever are fewer.
+        Ties are ordered by length, nodes, number of different relations, and edge types. The work is bounded by the
+        edges around the user's neighbours or those around the item's, whichever are fewer.
 
         Args:
             user_idx: from 0, as in `ckg.user_items`.
@@ -90,6 +116,7 @@ class PathFinder:
             limit: how many paths at most.
             per_pattern: how many paths at most with the same sequence of edge types; None for no bound. A small number
                 keeps like-minded users, of whom there are many, from crowding out the facts.
+            distinct_nodes: of paths over the same nodes by other relations, return only the first.
 
         Raises:
             IndexRangeError: if the user or the item is not in the graph.
@@ -98,9 +125,9 @@ class PathFinder:
         self._check(user_idx, item_idx, max_length, limit, per_pattern)
         item = self.ckg.n_users + item_idx
         searches = (self._direct, self._two_steps, self._three_steps)[:max_length]
-        ranked = [path for search in searches for path in self._best(search(user_idx, item), limit, per_pattern)]
-        ranked.sort(key=lambda p: (-p.score, len(p.nodes), p.nodes, p.edge_types))
-        return _first(ranked, limit, per_pattern)
+        keep = _Keep(limit, per_pattern, distinct_nodes)
+        ranked = [path for search in searches for path in self._best(search(user_idx, item), keep)]
+        return keep.first(sorted(ranked, key=lambda p: -p.score))
 
     def _check(self, user_idx: int, item_idx: int, max_length: int, limit: int, per_pattern: int | None) -> None:
         for what, idx, count in (("user", user_idx, self.ckg.n_users), ("item", item_idx, self.ckg.n_items)):
@@ -146,14 +173,16 @@ class PathFinder:
         edges = self._edges_of(targets)
         return self._mirror[edges[np.isin(self._tail[edges], sources)]]
 
-    def _best(self, edges: Ints, limit: int, per_pattern: int | None) -> list[GraphPath]:
+    def _best(self, edges: Ints, keep: "_Keep") -> list[GraphPath]:
         nodes = np.concatenate([self._head[edges[:, :1]], self._tail[edges]], axis=1)
         simple = (np.diff(np.sort(nodes, axis=1), axis=1) > 0).all(axis=1)
         nodes, edges = nodes[simple], edges[simple]
         kinds, confidence = self._kind[edges], self._confidence[edges]
         degrees = self._degree[nodes[:, 1:-1]].astype(np.float64)
         score = confidence.prod(axis=1) / np.sqrt(degrees.prod(axis=1))
-        order = np.lexsort([*kinds.T[::-1], *nodes.T[::-1], -score])
+        relations = np.sort(kinds % self.ckg.n_relations, axis=1)
+        n_different = (np.diff(relations, axis=1) > 0).sum(axis=1)
+        order = np.lexsort([*kinds.T[::-1], n_different, *nodes.T[::-1], -score])
         best = (
             GraphPath(
                 tuple(nodes[row].tolist()),
@@ -163,7 +192,7 @@ class PathFinder:
             )
             for row in order
         )
-        return _first(best, limit, per_pattern)
+        return keep.first(best)
 
 
 def find_paths(
@@ -193,16 +222,3 @@ def _join(left: Ints, right: Ints) -> tuple[Ints, Ints]:
     before = np.cumsum(counts) - counts
     place = np.repeat(first - before, counts) + np.arange(int(counts.sum()))
     return np.repeat(np.arange(len(left)), counts), order[place]
-
-
-def _first(paths: Iterable[GraphPath], limit: int, per_pattern: int | None) -> list[GraphPath]:
-    """Keep the first `limit` paths, at most `per_pattern` of each sequence of edge types."""
-    chosen: list[GraphPath] = []
-    seen: Counter[tuple[int, ...]] = Counter()
-    for path in paths:
-        seen[path.edge_types] += 1
-        if per_pattern is None or seen[path.edge_types] <= per_pattern:
-            chosen.append(path)
-            if len(chosen) == limit:
-                break
-    return chosen

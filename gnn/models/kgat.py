@@ -94,8 +94,8 @@ class KGAT(Recommender, name="kgat"):
     def embeddings(self, graph: TrainingGraph) -> Vectors:
         """Propagate and concatenate the layers; see `Recommender.embeddings`."""
         nodes = torch.arange(graph.n_users + graph.n_items, device=graph.device)
-        users, items = self._propagated(graph, nodes).split([graph.n_users, graph.n_items])
-        return users, items
+        x = self._propagated(graph, nodes)
+        return x[: graph.n_users], x[graph.n_users :]
 
     def loss(self, batch: Batch) -> Tensor:
         """BPR or TransR, whichever the batch is for, with its regulariser; see `Recommender.loss`."""

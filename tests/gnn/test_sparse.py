@@ -1,0 +1,111 @@
+"""Each operation equals a dense float64 oracle, and its gradient the numerical one."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gnn import sparse
+from gnn.errors import IndexRangeError
+from tests.gnn import oracles
+from tests.gnn.graphs import random_ckg
+
+ROW = torch.tensor([2, 0, 2, 2, 0, 4])
+COL = torch.tensor([1, 3, 1, 0, 2, 3])
+
+
+def pattern() -> sparse.Csr:
+    """5 rows, 4 columns; row 2 has a parallel edge, rows 1 and 3 have none."""
+    return sparse.csr_from_edges(ROW, COL, 5, 4)[0]
+
+
+def normalised(seed: int) -> tuple[sparse.NormalisedGraph, np.ndarray]:
+    ckg = random_ckg(seed)
+    edges = torch.tensor(oracles.edges(ckg), dtype=torch.float64)
+    csr, order = sparse.csr_from_edges(edges[:, 0].long(), edges[:, 2].long(), ckg.n_nodes, ckg.n_nodes)
+    return sparse.normalise(csr, edges[order, 3]), oracles.normalised(ckg)
+
+
+def doubles(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+
+
+@pytest.mark.parametrize("n_layers", [0, 1, 3])
+@pytest.mark.parametrize("has_mkl", [True, False])
+def test_propagation_is_the_mean_of_the_layers(n_layers: int, has_mkl: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._C, "has_mkl", has_mkl and torch._C.has_mkl)
+    graph, dense = normalised(n_layers)
+    x = doubles(len(dense), 3)
+    expected = oracles.layer_mean(dense, x.detach().numpy(), n_layers)
+    np.testing.assert_allclose(sparse.propagate(graph, x, n_layers).detach().numpy(), expected, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda t: sparse.propagate(graph, t, n_layers), (x,))
+
+
+def test_a_node_without_an_edge_keeps_a_share_of_its_own_vector() -> None:
+    csr, _ = sparse.csr_from_edges(torch.tensor([0, 1]), torch.tensor([1, 0]), 3, 3)
+    graph = sparse.normalise(csr, torch.ones(2))
+    assert sparse.propagate(graph, torch.ones(3, 1), 3).tolist() == [[1.0], [1.0], [0.25]]
+
+
+def test_spmm_sums_parallel_edges_and_differentiates_both_sides() -> None:
+    csr, values, x = pattern(), doubles(6), doubles(4, 3)
+    dense = np.zeros((5, 4))
+    place = sparse.csr_from_edges(ROW, COL, 5, 4)[1]
+    for entry, edge in enumerate(place.tolist()):
+        dense[ROW[edge], COL[edge]] += values[entry].item()
+    product = sparse.spmm(csr, values, x)
+    np.testing.assert_allclose(product.detach().numpy(), dense @ x.detach().numpy(), atol=1e-12)
+    assert torch.autograd.gradcheck(lambda v, t: sparse.spmm(csr, v, t), (values, x))
+
+
+def test_spmm_gradient_of_the_values_is_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse, "_EDGE_CHUNK", 4)
+    csr = pattern()
+    assert torch.autograd.gradcheck(lambda v, t: sparse.spmm(csr, v, t), (doubles(6), doubles(4, 2)))
+
+
+def test_edge_softmax_sums_to_one_over_each_row_that_has_edges() -> None:
+    csr, logits = pattern(), doubles(6)
+    weights = sparse.edge_softmax(csr, logits)
+    lifted = np.exp(logits.detach().numpy())
+    for row in (0, 2, 4):
+        entries = np.flatnonzero(csr.row.numpy() == row)
+        expected = lifted[entries] / lifted[entries].sum()
+        np.testing.assert_allclose(weights.detach().numpy()[entries], expected, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda v: sparse.edge_softmax(csr, v), (logits,))
+
+
+def test_edge_softmax_survives_large_logits() -> None:
+    weights = sparse.edge_softmax(pattern(), torch.tensor([1e4, -1e4, 0.0, 0.0, 1e4, -1e30]))
+    assert weights.tolist() == [1.0, 0.0, 0.0, 0.0, 1.0, 1.0]
+
+
+@given(st.lists(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=6, max_size=6), min_size=1, max_size=5))
+def test_topk_breaks_ties_by_lower_column(rows: list[list[float]]) -> None:
+    masked = {(r, c) for r in range(len(rows)) for c in range(6) if (r + c) % 3 == 0}
+    index = torch.tensor(sorted(masked), dtype=torch.int64).T
+    values, columns = sparse.masked_topk(torch.tensor(rows), (index[0], index[1]), 4)
+    for r, row in enumerate(rows):
+        expected = oracles.ranking(row, {c for q, c in masked if q == r})[:4]
+        assert columns[r].tolist() == expected
+        assert values[r].tolist() == [row[c] for c in expected]
+
+
+def test_topk_marks_places_for_which_nothing_is_left() -> None:
+    values, _ = sparse.masked_topk(torch.zeros(1, 3), (torch.tensor([0, 0]), torch.tensor([0, 1])), 5)
+    assert values.tolist() == [[0.0, -torch.inf, -torch.inf]]
+
+
+def test_an_index_outside_the_matrix_is_named() -> None:
+    with pytest.raises(IndexRangeError, match=r"column indices run from 0 to 3; expected 0 to 2"):
+        sparse.csr_from_edges(ROW, COL, 5, 3)
+    with pytest.raises(IndexRangeError, match=r"row indices run from -1 to 4"):
+        sparse.csr_from_edges(torch.tensor([-1, 4]), torch.tensor([0, 0]), 5, 3)
+
+
+def test_transposing_twice_gives_the_pattern_back() -> None:
+    csr = pattern()
+    transposed, place = csr.transposed
+    assert torch.equal(transposed.row, csr.col.long()[place])
+    assert torch.equal(transposed.col.long(), csr.row[place])
