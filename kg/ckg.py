@@ -1,12 +1,12 @@
 """The collaborative knowledge graph (CKG): the only place where ids become indices."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from kg.errors import SplitError
 from kg.graph import Graph
@@ -63,8 +63,8 @@ class CollaborativeKG:
         rest = (*graph.entities["entity_id"].to_pylist(), *graph.hyperedges["hyperedge_id"].to_pylist())
         nodes = IdMap((*users, *items, *sorted(i for i in rest if i not in placed)))
         facts = _facts(graph)
-        relations = (INTERACTS, *sorted(set(facts["relation"]) - {INTERACTS}))
-        triples, confidence = _index_facts(facts, nodes, relations)
+        relations = (INTERACTS, *sorted(pc.unique(facts["relation"]).to_pylist()))
+        triples, confidence = _index_facts(facts, nodes, IdMap(relations))
         interactions = {split: _index_interactions(graph, split, nodes) for split in SPLITS}
         return cls(nodes, len(users), len(items), relations, interactions, triples, confidence)
 
@@ -115,43 +115,43 @@ def _check_split(graph: Graph) -> None:
         raise SplitError(msg)
 
 
-def _facts(graph: Graph) -> pd.DataFrame:
-    triples = graph.triples.select(["head", "relation", "tail", "confidence"]).to_pandas()
-    weight = dict(
-        zip(graph.hyperedges["hyperedge_id"].to_pylist(), graph.hyperedges["weight"].to_pylist(), strict=True)
-    )
-    members = graph.members.to_pandas()
-    star = pd.DataFrame(
+def _facts(graph: Graph) -> pa.Table:
+    """Return head, relation, tail, confidence of every triple and of every spoke of a hyperedge's star."""
+    members, edges = graph.members, graph.hyperedges
+    place = pc.index_in(members["hyperedge_id"], value_set=edges["hyperedge_id"].combine_chunks())
+    weight = edges["weight"].combine_chunks().take(place.combine_chunks())
+    star = pa.table(
         {
             "head": members["entity_id"],
-            "relation": "member/" + members["role"].astype(str),
+            "relation": pc.binary_join_element_wise("member", members["role"], "/"),
             "tail": members["hyperedge_id"],
-            "confidence": members["hyperedge_id"].map(weight).astype(float).clip(upper=1.0),
+            "confidence": pc.min_element_wise(weight, 1.0),
         }
     )
-    facts = pd.concat([triples, star], ignore_index=True)
-    facts["doubt"] = 1.0 - facts["confidence"]
-    joined: pd.DataFrame = facts.groupby(["head", "relation", "tail"], sort=True, as_index=False)[["doubt"]].prod()
-    return joined.assign(confidence=1.0 - joined["doubt"])
+    triples = graph.triples.select(star.column_names)
+    return pa.concat_tables([triples, star.cast(triples.schema)]).combine_chunks()
 
 
-def _index_facts(facts: pd.DataFrame, nodes: IdMap, relations: Sequence[str]) -> tuple[Ints, Floats]:
-    kinds = IdMap(tuple(relations))
-    triples = np.stack(
-        [
-            nodes.to_idx(facts["head"].tolist()),
-            kinds.to_idx(facts["relation"].tolist()),
-            nodes.to_idx(facts["tail"].tolist()),
-        ],
-        axis=1,
-    )
-    order = np.lexsort((triples[:, TAIL], triples[:, RELATION], triples[:, HEAD]))
-    return triples[order], facts["confidence"].to_numpy(np.float64)[order]
+def _index_facts(facts: pa.Table, nodes: IdMap, relations: IdMap) -> tuple[Ints, Floats]:
+    columns = [_to_idx(facts[name], ids) for name, ids in (("head", nodes), ("relation", relations), ("tail", nodes))]
+    order = np.lexsort(columns[::-1])
+    rows = np.stack(columns, axis=1)[order]
+    if not len(rows):
+        return rows, np.empty(0)
+    first = np.flatnonzero(np.concatenate([[True], (rows[1:] != rows[:-1]).any(axis=1)]))
+    doubt = 1.0 - facts["confidence"].to_numpy()[order]
+    return rows[first], 1.0 - np.multiply.reduceat(doubt, first)
 
 
 def _index_interactions(graph: Graph, split: str, nodes: IdMap) -> Ints:
     table = graph.interactions_of(split)
-    users = nodes.to_idx(table["user_id"].to_pylist())
-    items = nodes.to_idx(table["item_id"].to_pylist())
+    users, items = _to_idx(table["user_id"], nodes), _to_idx(table["item_id"], nodes)
     order = np.lexsort((items, users))
     return np.stack([users[order], items[order]], axis=1)
+
+
+def _to_idx(column: pa.ChunkedArray, ids: IdMap) -> Ints:
+    """Map a column as `IdMap.to_idx` does, without a Python object for each row."""
+    distinct = column.combine_chunks().dictionary_encode()
+    places: Ints = ids.to_idx(distinct.dictionary.to_pylist())[distinct.indices.to_numpy()]
+    return places
