@@ -8,7 +8,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -163,7 +162,6 @@ def _is_done(directory: Path) -> bool:
 
 def _read(directory: Path, name: str, job: Job) -> pa.Table:
     table = pq.read_table(directory / f"{name}.parquet")
-    about: dict[str, Any] = {"model": job.plan.model, "graph": job.graph, "seed": job.seed}
-    for place, (column, value) in enumerate(about.items()):
-        table = table.add_column(place, column, pa.array([value] * len(table)))
-    return table
+    about = {"model": job.plan.model, "graph": job.graph, "seed": job.seed}
+    columns = {name: pa.repeat(pa.scalar(value), len(table)) for name, value in about.items()}
+    return pa.table({**columns, **dict(zip(table.column_names, table.columns, strict=True))})
