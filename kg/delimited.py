@@ -50,18 +50,15 @@ class TextTable:
         Raises:
             FileFormatError: if there is no such column, or a cell is no such number; the text names its place.
         """
-        cells = self.column(name)
-        filled = pc.if_else(pc.equal(cells, ""), None, cells) if pa.types.is_string(cells.type) else cells
+        cells = self._filled(name)
         try:
-            return filled.cast(kind)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            row = next(i for i, cell in enumerate(filled) if not _casts(cell, kind))
-            what = "a whole number" if pa.types.is_integer(kind) else "a number"
-            msg = (
-                f"`{self.path}`, {self.place_of(row)}, column `{name}`: `{cells[row].as_py()}` is not {what}; "
-                "correct the cell or map another column"
-            )
-            raise FileFormatError(msg) from error
+            numbers = cells.cast(kind)
+            row = pc.index(pc.is_finite(numbers), False).as_py()
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            row = next(i for i, cell in enumerate(cells) if not _casts(cell, kind))
+        if row >= 0:
+            raise self._refusal(name, row, "a whole number" if pa.types.is_integer(kind) else "a number")
+        return numbers
 
     def seconds(self, name: str) -> pa.ChunkedArray:
         """Return one column as whole seconds, a fraction cut off; an empty cell is null.
@@ -70,9 +67,13 @@ class TextTable:
             FileFormatError: if there is no such column, or a cell is no number; the text names its place.
         """
         try:
-            return self.numbers(name, pa.int64())
-        except FileFormatError:
-            return pc.floor(self.numbers(name, pa.float64())).cast(pa.int64())
+            return self._filled(name).cast(pa.int64())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            floats = pc.floor(self.numbers(name, pa.float64()))
+        row = pc.index(pc.less(pc.abs(floats), 2.0**63), False).as_py()
+        if row >= 0:
+            raise self._refusal(name, row, "a number of seconds")
+        return floats.cast(pa.int64(), safe=False)
 
     def integers(self, name: str) -> Ints:
         """Return one column as (n,) int64 without gaps.
@@ -82,11 +83,20 @@ class TextTable:
         """
         numbers = self.numbers(name, pa.int64())
         if numbers.null_count:
-            row = pc.index(pc.is_null(numbers), True).as_py()
-            msg = f"`{self.path}`, {self.place_of(row)}, column `{name}` is empty; expected a whole number"
-            raise FileFormatError(msg)
+            raise self._refusal(name, pc.index(pc.is_null(numbers), True).as_py(), "a whole number")
         whole: Ints = numbers.to_numpy()
         return whole
+
+    def _filled(self, name: str) -> pa.ChunkedArray:
+        cells = self.column(name)
+        return pc.if_else(pc.equal(cells, ""), None, cells) if pa.types.is_string(cells.type) else cells
+
+    def _refusal(self, name: str, row: int, what: str) -> FileFormatError:
+        cell = self.cells[name][row].as_py()
+        return FileFormatError(
+            f"`{self.path}`, {self.place_of(row)}, column `{name}`: `{cell}` is not {what}; "
+            "correct the cell or map another column"
+        )
 
     def place_of(self, row: int) -> str:
         """Say where a row is: its line (blank lines are no rows), or its number where rows are not lines."""
@@ -242,9 +252,10 @@ def read_lists(path: Path) -> tuple[Ints, Ints, Ints]:
     try:
         numbers = flat.cast(pa.int64()).to_numpy()
     except pa.ArrowInvalid as error:
-        place = next(i for i, cell in enumerate(flat) if not _casts(cell, pa.int64()))
-        line = _nth_filled_line(data, int(np.searchsorted(np.cumsum(sizes), place, side="right")) + 1)
-        msg = f"`{path}`, line {line}: `{flat[place]}` is not a whole number; expected `user item item ...`"
+        lines = enumerate(data.decode("utf-8").splitlines(), start=1)
+        found = ((n, token) for n, line in lines for token in line.split())
+        number, bad = next((n, token) for n, token in found if not _casts(pa.scalar(token), pa.int64()))
+        msg = f"`{path}`, line {number}: `{bad}` is not a whole number; expected `user item item ...`"
         raise FileFormatError(msg) from error
     starts = np.cumsum(sizes) - sizes
     is_second = np.ones(len(numbers), dtype=bool)

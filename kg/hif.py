@@ -149,12 +149,15 @@ def _by_id(path: Path, document: dict[str, Any], part: str, key: str) -> _Rows:
 
 
 def _id_of(path: Path, row: Any, key: str, place: str) -> str:
-    if (
-        not isinstance(row, dict)
-        or not isinstance(row.get(key), (str, int))
-        or not isinstance(row.get("attrs", {}), dict)
-    ):
+    if not isinstance(row, dict) or not isinstance(row.get(key), (str, int)):
         msg = f"`{path}`: {place} is `{str(row)[:80]}`; expected an object with `{key}` (a text or whole number)"
+        raise FileFormatError(msg)
+    attrs = row.get("attrs", {})
+    texts = attrs.get("texts", []) if isinstance(attrs, dict) else None
+    if not isinstance(texts, list) or not all(isinstance(text, dict) for text in texts):
+        msg = (
+            f"`{path}`: attrs of {place} are `{str(attrs)[:80]}`; expected an object whose `texts`, if any, are objects"
+        )
         raise FileFormatError(msg)
     return str(row[key])
 

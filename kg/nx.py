@@ -15,7 +15,7 @@ from xml.etree.ElementTree import ParseError
 
 from kg.assemble import ENTITY, readable_name
 from kg.delimited import plain_name, read_utf8
-from kg.errors import FileFormatError, WriteError
+from kg.errors import FileFormatError, SchemaError, WriteError
 from kg.files import write_file
 from kg.graph import Graph
 from kg.source import ReadReport
@@ -69,8 +69,8 @@ def from_networkx(graph: "networkx.Graph[Any]", *, name: str = "networkx") -> Gr
     for table, row in _edge_rows(graph, f"dataset:{name}"):
         rows[table].append(row)
     rows["triples"] = list({tuple(r[k] for k in TABLES["triples"].key): r for r in rows["triples"]}.values())
-    rows["sources"] = json.loads(graph.graph.get("sources", "[]"))
-    known = {row["source"] for row in rows["sources"]}
+    rows["sources"] = _sources(graph.graph.get("sources", "[]"))
+    known = {row.get("source") for row in rows["sources"]}
     used = {row["source"] for table in ("triples", "hyperedges") for row in rows[table]} - known
     rows["sources"] += [{"source": source, "kind": DATASET} for source in sorted(used)]
     return Graph.from_rows(**rows)
@@ -116,6 +116,17 @@ def read_graphml(path: Path, *, name: str = "") -> tuple[Graph, ReadReport]:
     repeated = found.number_of_edges() - n_facts
     read = {"nodes": found.number_of_nodes(), "edges": found.number_of_edges()}
     return graph, ReadReport(read, {"edges": {"duplicate": repeated}} if repeated else {})
+
+
+def _sources(text: object) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(str(text))
+    except ValueError:
+        rows = None
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        return rows
+    msg = f"the graph attribute `sources` is `{str(text)[:80]}`; expected a JSON list of objects: correct or remove it"
+    raise SchemaError(msg)
 
 
 def _node_row(node: str, attributes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -186,7 +186,10 @@ class _Reading:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         said = set()
-        for parts in self.statements.values():
+        for node, parts in self.statements.items():
+            if lost := {"subject", "predicate", "object", "confidence", "source"} - parts.keys():
+                msg = f"statement `{node}` has no {', '.join(sorted(lost))}; write the file again"
+                raise FileFormatError(msg)
             key = tuple(
                 _from_iri(kind, parts[part])
                 for kind, part in (("id", "subject"), ("relation", "predicate"), ("id", "object"))

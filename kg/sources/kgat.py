@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from kg.assemble import ENTITY, Assembly, entity_table, readable_name
 from kg.delimited import TextTable, locate, plain_name, read_delimited, require, write_columns
+from kg.errors import WriteError
 from kg.files import atomic_directory
 from kg.graph import Graph
 from kg.ids import IdMap
@@ -92,7 +93,14 @@ def read_numbered_facts(made: Assembly, folder: Path, facts: TextTable, numbers:
 
 
 def write_numbered_facts(folder: Path, graph: Graph, items: IdMap) -> None:
-    """Write kg_final.txt, item_list.txt, entity_list.txt and relation_list.txt; items are the first entities."""
+    """Write kg_final.txt, item_list.txt, entity_list.txt and relation_list.txt; items are the first entities.
+
+    Raises:
+        WriteError: if there is no triple, or an id holds a blank.
+    """
+    if not len(graph.triples):
+        msg = "cannot write `kg_final.txt`: the graph has no triples; write it as `lightgcn` lists"
+        raise WriteError(msg)
     facts = graph.triples.group_by(["head", "relation", "tail"], use_threads=False).aggregate([])
     ends = {end: facts[end].to_pylist() for end in ("head", "tail")}
     others = IdMap.sorted(e for end in ends.values() for e in end if e not in items)

@@ -56,7 +56,7 @@ class KGCN(Source, name="kgcn"):
         """Read ratings and triples; see `Source.read_with_report`."""
         folder, c = Path(path), self.config
         made = Assembly(c.name or plain_name(folder))
-        items = _items(folder)
+        items = _items(folder, needed=bool(c.ratings))
         file = require(folder, *([c.ratings] if c.ratings else _RATINGS))
         describe_listed(made, items, ITEM)
         if c.ratings:
@@ -86,8 +86,8 @@ class KGCN(Source, name="kgcn"):
         return {t: n for t in ("hyperedges", "members", "texts", "features") if (n := len(graph.tables()[t]))}
 
 
-def _items(folder: Path) -> Remap:
-    return read_remap(locate(folder, "item_index2entity_id.txt", "item_list.txt"))
+def _items(folder: Path, *, needed: bool) -> Remap:
+    return read_remap((require if needed else locate)(folder, "item_index2entity_id.txt", "item_list.txt"))
 
 
 def _raw_ratings(made: Assembly, file: Path, items: Remap) -> pa.Table:

@@ -112,7 +112,7 @@ def write_split_lists(folder: Path, graph: Graph, items: IdMap) -> None:
     """Write train.txt, valid.txt (unless empty), test.txt and user_list.txt.
 
     Raises:
-        SplitError: if interactions have no split.
+        SplitError: if interactions have no split, or none is in train or test.
     """
     if len(graph.interactions_of(UNSPLIT)):
         msg = "the lists need a split and some interactions have none (`unsplit`); split the graph first"
@@ -121,6 +121,9 @@ def write_split_lists(folder: Path, graph: Graph, items: IdMap) -> None:
     write_remap(folder / "user_list.txt", [raw_id(u, USER) for u in users.ids])
     for split in SPLITS:
         part = graph.interactions_of(split)
-        if len(part) or split in (TRAIN, TEST):
+        if not len(part) and split in (TRAIN, TEST):
+            msg = f"the lists need interactions in train and test, and `{split}` has none; split the graph otherwise"
+            raise SplitError(msg)
+        if len(part):
             pairs = [users.to_idx(part["user_id"].to_pylist()), items.to_idx(part["item_id"].to_pylist())]
             write_lists(folder / f"{split}.txt", pairs[0].tolist(), pairs[1].tolist())

@@ -198,7 +198,7 @@ def _raw(entity_id: str, entity_type: str) -> str:
 def _write_interactions(graph: Graph, folder: Path, name: str) -> None:
     table = graph.interactions
     titles = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
-    for split in pc.unique(table["split"]).to_pylist():
+    for split in pc.unique(table["split"]).to_pylist() or [UNSPLIT]:
         part = table.filter(pc.equal(table["split"], split))
         columns = [
             [_raw(i, USER) for i in part["user_id"].to_pylist()],

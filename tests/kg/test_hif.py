@@ -27,7 +27,7 @@ def test_hyperedges_come_back_with_roles_positions_weights_texts_and_sources(tmp
     assert report.read == {"nodes": 20, "edges": 3, "incidences": 10}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(graph=graphs())
 def test_any_ids_and_texts_come_back(graph: Graph) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -62,6 +62,8 @@ def test_a_foreign_file_needs_nothing_but_incidences(tmp_path: Path) -> None:
         ({"incidences": [{"edge": 1}]}, r"incidences\[0\] is `{'edge': 1}`; expected an object with `node`"),
         ({"incidences": [], "nodes": [3]}, r"nodes\[0\] is `3`; expected an object with `node`"),
         ({"incidences": [], "nodes": 3}, "`nodes` is no list"),
+        ({"incidences": [], "nodes": [{"node": 1, "attrs": 2}]}, r"attrs of nodes\[0\] are `2`; expected an object"),
+        ({"incidences": [], "nodes": [{"node": 1, "attrs": {"texts": "x"}}]}, r"attrs of nodes\[0\] are"),
         ({"incidences": [], "metadata": 3}, "`metadata` is no object"),
         ({"incidences": [], "metadata": {"sources": [1]}}, "metadata.sources is no list of objects"),
         ({"incidences": [], "edges": [{"edge": 1, "weight": "big"}]}, "weight of edge `1` is `big`; expected a number"),

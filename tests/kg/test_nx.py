@@ -19,7 +19,7 @@ def test_everything_but_texts_and_features_comes_back(tmp_path: Path) -> None:
     assert read_graphml(tmp_path / "toy.graphml")[0].equals(kept)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(graph=graphs())
 def test_any_ids_and_texts_come_back(graph: Graph) -> None:
     assert from_networkx(to_networkx(graph)).equals(graph)
@@ -71,6 +71,12 @@ def test_an_attribute_of_a_wrong_type_is_refused() -> None:
     foreign.add_edge("a", "b", confidence="high")
     with pytest.raises(SchemaError, match="table `triples`: a value has the wrong type: .*correct that row"):
         from_networkx(foreign)
+
+
+@pytest.mark.parametrize("text", ["none", "{}", "[1]"])
+def test_sources_of_another_form_are_refused(text: str) -> None:
+    with pytest.raises(SchemaError, match=r"the graph attribute `sources` is `.*`; expected a JSON list"):
+        from_networkx(networkx.DiGraph(sources=text))
 
 
 def test_a_control_character_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -76,6 +76,20 @@ def test_lists_need_a_split(source: LightGCN | KGAT, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lists_need_pairs_in_train_and_test(tmp_path: Path) -> None:
+    toy = toy_graph()
+    with pytest.raises(SplitError, match="need interactions in train and test, and `test` has none"):
+        LightGCN().write(toy.replace(interactions=toy.interactions_of("train")), tmp_path / "toy")
+
+
+def test_kgat_lists_need_triples(tmp_path: Path) -> None:
+    toy = toy_graph()
+    with pytest.raises(
+        WriteError, match="cannot write `kg_final.txt`: the graph has no triples; write it as `lightgcn`"
+    ):
+        KGAT().write(toy.replace(triples=toy.triples.slice(0, 0)), tmp_path / "toy")
+
+
 def test_an_id_with_a_blank_cannot_be_written_to_lists(tmp_path: Path) -> None:
     rows = [{"entity_id": "user:a b", "type": "User", "name": "x"}]
     with pytest.raises(WriteError, match=r"cannot write `user_list.txt`: `a b` holds a blank"):
@@ -86,7 +100,11 @@ def test_an_id_with_a_blank_cannot_be_written_to_lists(tmp_path: Path) -> None:
     ("files", "kind", "said"),
     [
         ({"train.txt": "0 1\n"}, FileFormatError, r"holds no `test.txt` \(nor with `.gz`\); it holds `train.txt`"),
-        (LISTS | {"train.txt": "0 1\n\n1 2 x3 4\n"}, FileFormatError, "train.txt`, line 3: `x3` is not a whole number"),
+        (
+            LISTS | {"train.txt": "0 1\n  \n1 2 x3 4\n"},
+            FileFormatError,
+            "train.txt`, line 3: `x3` is not a whole number",
+        ),
         (LISTS | {"item_list.txt": "a 0\nb 1\n"}, UnknownIdError, "test.txt` uses 1 numbers that .*does not list: `2`"),
         (LISTS | {"user_list.txt": "a 0\nb 0\n"}, DuplicateIdError, "line 2: number `0` occurs more than once"),
         (LISTS | {"user_list.txt": "a 0\na 1\n"}, DuplicateIdError, "1 ids occur more than once: `a`"),
@@ -132,7 +150,7 @@ def test_entity_and_relation_lists_give_iris_and_names(tmp_path: Path) -> None:
             r"line 2: 2 columns, expected 3 \(head, relation, tail\)",
         ),
         (KG | {"kg_final.txt": "0 0 3\n3 1 x\n"}, FileFormatError, "line 2, column `tail`: `x` is not a whole number"),
-        (KG | {"kg_final.txt": "0 0 3\n3 1 \n"}, FileFormatError, "line 2, column `tail` is empty; expected a whole"),
+        (KG | {"kg_final.txt": "0 0 3\n3 1 \n"}, FileFormatError, "line 2, column `tail`: `` is not a whole number"),
         (
             KG | {"relation_list.txt": "a 0\n"},
             UnknownIdError,
@@ -201,3 +219,8 @@ def test_raw_ratings_go_through_the_item_list(tmp_path: Path) -> None:
     ]
     assert graph.triples.to_pylist()[0]["head"] == "item:52"
     assert report.dropped == {"interactions": {"item_without_entity": 1, "negative": 1}}
+
+
+def test_raw_ratings_need_the_item_list(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="holds no `item_index2entity_id.txt` or `item_list.txt`"):
+        KGCN(KGCN.Config(ratings="raw.dat")).read(_folder(tmp_path, {"raw.dat": "u\ti\tw\n1\t1\t1\n"}))

@@ -104,6 +104,18 @@ def test_unicode_line_ends_and_tabs_in_a_text_do_not_break_a_row(tmp_path: Path)
     assert rows["item:夜"] == ('„Nacht“ "x" 夜', "one two three")
 
 
+def test_a_graph_without_interactions_comes_back(tmp_path: Path) -> None:
+    toy = toy_graph()
+    RecBole().write(toy.replace(interactions=toy.interactions.slice(0, 0)), tmp_path / "toy")
+    back = RecBole().read(tmp_path / "toy")
+    assert (len(back.interactions), len(back.ids_of("User"))) == (0, 6)
+
+
+def test_a_byte_order_mark_and_other_line_ends_are_no_matter(tmp_path: Path) -> None:
+    (tmp_path / "set.inter").write_bytes(b"\xef\xbb\xbfuser_id:token\titem_id:token\r\n\r\n1\t2\r\n")
+    assert RecBole().read(tmp_path).interactions["item_id"].to_pylist() == ["item:2"]
+
+
 def test_an_id_with_a_tab_cannot_be_written(tmp_path: Path) -> None:
     rows = [{"entity_id": "item:a\tb", "type": "Item", "name": "x"}]
     with pytest.raises(WriteError, match=r"cannot write `odd.item`: `a\tb` holds a blank, tab or line end"):
