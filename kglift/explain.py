@@ -85,7 +85,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Path:
+class ExplainedPath:
     """A supporting path: n nodes, n - 1 edges, its score (see `gnn.explain.PathFinder`) and one readable sentence."""
 
     nodes: tuple[Node, ...]
@@ -108,7 +108,7 @@ class Explanation:
     user: Node
     item: Node
     is_known: bool
-    paths: tuple[Path, ...]
+    paths: tuple[ExplainedPath, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -120,7 +120,7 @@ def explain(graph: Graph, finder: PathFinder, user_id: str, item_id: str, *, lim
     """Explain one recommendation by the paths that support it.
 
     Of paths with the same sequence of relations at most two are shown, so that like-minded users, of whom there are
-    many, leave room for facts.
+    many, leave room for facts; of paths over the same nodes only one.
 
     Args:
         graph: the graph that the recommender was trained on, with its sources.
@@ -135,7 +135,7 @@ def explain(graph: Graph, finder: PathFinder, user_id: str, item_id: str, *, lim
     user, item = find_entity(graph, user_id, USER), find_entity(graph, item_id, ITEM)
     ckg = finder.ckg
     pair = ckg.nodes.idx_of(user), ckg.nodes.idx_of(item) - ckg.n_users
-    found = finder.find_paths(*pair, limit=limit, per_pattern=2)
+    found = finder.find_paths(*pair, limit=limit, per_pattern=2, distinct_nodes=True)
     describe = _Describer(graph, finder, {n for path in found for n in path.nodes})
     train = graph.interactions_of(TRAIN)
     is_known = bool(pc.any(_where(train, user_id=user, item_id=item)).as_py())
@@ -218,12 +218,12 @@ class _Describer:
         node_id = self._ckg.nodes[idx]
         return Node(node_id, self._types[node_id], self._names[node_id])
 
-    def path(self, path: GraphPath) -> Path:
+    def path(self, path: GraphPath) -> ExplainedPath:
         """Name the nodes and edges of a path, and put it into a sentence."""
         nodes = tuple(self.node(i) for i in path.nodes)
         steps = zip(nodes, nodes[1:], path.edge_types, path.confidences, strict=False)
         edges = tuple(self._edge(a, b, kind, confidence) for a, b, kind, confidence in steps)
-        return Path(nodes, edges, path.score, sentence_of(nodes, edges))
+        return ExplainedPath(nodes, edges, path.score, sentence_of(nodes, edges))
 
     def _edge(self, start: Node, end: Node, kind: int, confidence: float) -> Edge:
         is_backward = kind >= self._ckg.n_relations

@@ -207,7 +207,7 @@ def _draw_node(axes: Axes, node: Mapping[str, Any], place: tuple[float, float]) 
     name = f"user {node['name']}" if node["column"] == "user" else node["name"]
     label = name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1].rstrip() + "…"
     if node["column"] == "other" and not small:
-        label += f" ({node['type']})"
+        label += f" ({node['hint']})"
     back = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 1.0}
     axes.annotate(
         label,

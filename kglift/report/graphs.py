@@ -1,6 +1,7 @@
 """The graph in figures: counts, degrees, and one user's neighbourhood."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from kg.ckg import CollaborativeKG
 from kg.graph import Graph
 from kg.terms import INTERACTS, ITEM, LLM, SPLITS, TRAIN, USER
 from kglift.report.record import KG, KG_LLM
+from kglift.sentences import relation_words
 
 _N_ITEMS = 8
 _N_OTHERS = 12
 _FEW_LLM = 6
+_VAGUE_TYPE = "Entity"
 
 
 def describe_data(base: Graph) -> dict[str, Any]:
@@ -58,27 +61,32 @@ def neighbourhood(fused: Graph, user_id: str) -> dict[str, Any]:
     that join most of the items, with room kept for the LLM's. A hyperedge is one node with a spoke to each member.
 
     Returns:
-        `user`, `nodes` (id, type, name, column: user, item or other), `edges` (head, relation, tail, kind: interaction,
+        `user`, `nodes` (id, type, name, column: user, item or other, hint: the type or, where that says nothing, the
+        commonest relation), `edges` (head, relation, tail, kind: interaction,
         dataset, rule or llm), `n_items` and `n_others`: how many there are in all.
     """
     facts = _facts(fused)
+    types, names = node_labels(fused)
     train = fused.interactions_of(TRAIN).to_pandas()
     all_items = sorted(train.loc[train["user_id"] == user_id, "item_id"])
     items = _most_told(facts, all_items)[:_N_ITEMS]
     users, catalogue = set(fused.ids_of(USER)), set(fused.ids_of(ITEM))
-    near = facts[facts["head"].isin({user_id, *items}) & ~facts["tail"].isin(users | catalogue)]
-    others = _joining(near)
+    near = _around(facts, {user_id, *items}, users | catalogue)
+    others = _joining(near, items)
     edges = [{"head": user_id, "relation": INTERACTS, "tail": i, "kind": "interaction"} for i in items]
-    shown = near[near["tail"].isin(others)].drop_duplicates(["head", "relation", "tail"])
+    shown = near.loc[near["other"].isin(others), ["head", "relation", "tail", "kind"]]
+    shown = shown.drop_duplicates(["head", "relation", "tail"])
     edges += [{str(k): v for k, v in row.items()} for row in shown.to_dict("records")]
+    hints = _hints(near, types)
     nodes = [(user_id, "user"), *((i, "item") for i in items), *((o, "other") for o in others)]
-    types, names = node_labels(fused)
     return {
         "user": user_id,
-        "nodes": [{"id": i, "type": types[i], "name": names[i], "column": column} for i, column in nodes],
+        "nodes": [
+            {"id": i, "type": types[i], "name": names[i], "column": c, "hint": hints.get(i, types[i])} for i, c in nodes
+        ],
         "edges": edges,
         "n_items": len(all_items),
-        "n_others": int(near["tail"].nunique()),
+        "n_others": int(near["other"].nunique()),
     }
 
 
@@ -123,21 +131,42 @@ def _facts(graph: Graph) -> pd.DataFrame:
     return facts
 
 
+def _around(facts: pd.DataFrame, inner: set[str], placed: set[str]) -> pd.DataFrame:
+    """Return the facts between `inner` nodes and nodes not in `placed`, whichever is the head, with both named."""
+    out = facts[facts["head"].isin(inner) & ~facts["tail"].isin(placed)]
+    back = facts[facts["tail"].isin(inner) & ~facts["head"].isin(placed)]
+    return pd.concat(
+        [out.assign(inner=out["head"], other=out["tail"]), back.assign(inner=back["tail"], other=back["head"])]
+    )
+
+
+def _hints(near: pd.DataFrame, types: Mapping[str, str]) -> dict[str, str]:
+    """Return, for nodes of the general type, the words of the relation that most facts around them have."""
+    vague = near[near["other"].map(types) == _VAGUE_TYPE].sort_values("relation")
+    commonest = vague.groupby("other")["relation"].agg(lambda names: Counter(names).most_common(1)[0][0])
+    return {str(node): relation_words(relation) for node, relation in commonest.items()}
+
+
 def _most_told(facts: pd.DataFrame, items: list[str]) -> list[str]:
-    told = facts[facts["head"].isin(items)]
-    by_llm = Counter(told.loc[told["kind"] == LLM, "head"])
-    by_any = Counter(told["head"])
+    told = pd.concat([facts[facts[end].isin(items)].assign(item=facts[end]) for end in ("head", "tail")])
+    by_llm = Counter(told.loc[told["kind"] == LLM, "item"])
+    by_any = Counter(told["item"])
     return sorted(items, key=lambda i: (-min(by_llm[i], _FEW_LLM), -min(by_any[i], _N_OTHERS), i))
 
 
-def _joining(near: pd.DataFrame) -> list[str]:
-    """Choose the nodes that join most of the shown ones; up to half of the room is the LLM's."""
-    reach = near.groupby("tail")["head"].nunique()
+def _joining(near: pd.DataFrame, items: list[str]) -> list[str]:
+    """Choose the nodes that join most of the shown ones, up to half of them the LLM's, in an order with few crossings.
+
+    A node comes at the mean place of the items it joins (barycentre rule).
+    """
+    reach = near.groupby("other")["inner"].nunique()
     ranked = sorted(reach.index, key=lambda t: (-reach[t], t))
-    llm_only = set(near["tail"]) - set(near.loc[near["kind"] != LLM, "tail"])
+    llm_only = set(near["other"]) - set(near.loc[near["kind"] != LLM, "other"])
     chosen = [t for t in ranked if t in llm_only][: _N_OTHERS // 2]
     chosen += [t for t in ranked if t not in llm_only][: _N_OTHERS - len(chosen)]
-    return chosen
+    places = near["inner"].map({item: float(i) for i, item in enumerate(items)})
+    place = places.groupby(near["other"]).mean().fillna(-1.0)
+    return sorted(chosen, key=lambda t: (place[t], t))
 
 
 def _totals(graph: Graph, ckg: CollaborativeKG) -> dict[str, int]:

@@ -100,6 +100,16 @@ def test_per_pattern_leaves_room_for_other_kinds_of_path(ckg):
     assert len(patterns) == len(set(patterns)) > 1
 
 
+def test_the_same_nodes_by_other_relations_are_one_path_if_wanted():
+    # item 2 -> node 4 -> item 3 by the mirrored relation 1, and by its stated inverse, relation 2
+    triples, train = [(2, 1, 4), (3, 1, 4), (4, 2, 2), (4, 2, 3)], [(0, 2)]
+    ckg = _small(2, 2, 1, triples, [1.0] * 4, train, n_relations=3)
+    assert len(PathFinder(ckg).find_paths(0, 1)) == 4
+    (path,) = PathFinder(ckg).find_paths(0, 1, distinct_nodes=True)
+    assert path.nodes == (0, 2, 4, 3)
+    assert path.edge_types == (0, 1, 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
