@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kg.errors import DuplicateIdError, first_five
+from kg.errors import DuplicateIdError, FileFormatError, first_five
 from kg.graph import Graph
 from kg.source import ReadReport
 from kg.tables import TABLES
@@ -59,12 +59,16 @@ def entity_table(
     return pa.table(columns, schema=TABLES["entities"].schema)
 
 
-def check_distinct(path: Path, column: str, ids: pa.Array | pa.ChunkedArray) -> None:
-    """Check that a file defines each id once.
+def check_ids(path: Path, column: str, ids: pa.Array | pa.ChunkedArray) -> None:
+    """Check that every row of a file defines an id, and each id once.
 
     Raises:
+        FileFormatError: if an id is empty.
         DuplicateIdError: naming the file, the column and the first five ids that occur more than once.
     """
+    if ids.null_count:
+        msg = f"`{path}`, column `{column}`: {ids.null_count} rows have no id; remove them or give each its id"
+        raise FileFormatError(msg)
     counts = pc.value_counts(ids)
     twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
     if len(twice):
@@ -153,7 +157,7 @@ class Assembly:
             for entity_type, column in ((USER, "user_id"), (ITEM, "item_id")):
                 found.append(_undescribed(pc.unique(tables["interactions"][column]), entity_type, found))
         if "triples" in tables:
-            ends = pc.unique(pa.chunked_array([*tables["triples"]["head"].chunks, *tables["triples"]["tail"].chunks]))
+            ends = pc.unique(pa.concat_arrays([tables["triples"][end].combine_chunks() for end in ("head", "tail")]))
             found.append(_undescribed(ends, ENTITY, found))
         return pa.concat_tables(found) if found else TABLES["entities"].schema.empty_table()
 

@@ -252,8 +252,8 @@ def read_lists(path: Path) -> tuple[Ints, Ints, Ints]:
     try:
         numbers = flat.cast(pa.int64()).to_numpy()
     except pa.ArrowInvalid as error:
-        lines = enumerate(data.decode("utf-8").splitlines(), start=1)
-        found = ((n, token) for n, line in lines for token in line.split())
+        lines = enumerate(data.splitlines(), start=1)
+        found = ((n, token.decode("utf-8")) for n, line in lines for token in line.split())
         number, bad = next((n, token) for n, token in found if not _casts(pa.scalar(token), pa.int64()))
         msg = f"`{path}`, line {number}: `{bad}` is not a whole number; expected `user item item ...`"
         raise FileFormatError(msg) from error

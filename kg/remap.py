@@ -38,10 +38,14 @@ class Remap:
             used_in: the file that uses them, named in errors.
 
         Raises:
+            FileFormatError: if a number is negative.
             UnknownIdError: if a list is there and lacks a number.
         """
         distinct, places = np.unique(numbers, return_inverse=True)
         plain = [int(n) for n in distinct]
+        if plain and plain[0] < 0:
+            msg = f"`{used_in}` uses the number `{plain[0]}`; expected numbers from 0 on"
+            raise FileFormatError(msg)
         unknown = [n for n in plain if n not in self.raw] if self.path else []
         if unknown:
             msg = (

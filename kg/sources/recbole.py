@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kg.assemble import Assembly, check_distinct, entity_ids, entity_table, prefixed
+from kg.assemble import Assembly, check_ids, entity_ids, entity_table, prefixed
 from kg.delimited import TextTable, locate, one_line, read_delimited, require, write_columns
 from kg.errors import FileFormatError, did_you_mean
 from kg.files import atomic_directory
@@ -84,7 +84,7 @@ class RecBole(Source, name="recbole"):
 
     def _described(self, table: TextTable, key: str, entity_type: str, name_column: str) -> pa.Table:
         ids = prefixed(entity_type.lower(), table.column(key))
-        check_distinct(table.path, key, ids)
+        check_ids(table.path, key, ids)
         name_column = name_column or next((n for n in _NAMES if n in table.cells.column_names), "")
         names = table.column(name_column).to_pylist() if name_column else None
         others = [n for n in table.cells.column_names if n not in (key, name_column, *self.config.skip)]
@@ -111,7 +111,9 @@ class RecBole(Source, name="recbole"):
         linked: dict[str, str] = {}
         made.count("links", len(items))
         for item, entity in zip(items, entities, strict=True):
-            if item not in known:
+            if item is None or entity is None:
+                made.drop("links", "no_id", 1)
+            elif item not in known:
                 made.drop("links", "unknown_item", 1)
             elif linked.setdefault(entity, item) != item:
                 made.drop("links", "entity_of_another_item", 1)

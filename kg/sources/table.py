@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from kg.assemble import Assembly, check_distinct, entity_table, prefixed
+from kg.assemble import Assembly, check_ids, entity_table, prefixed
 from kg.delimited import TextTable, parse_csv, plain_name, read_bytes, read_utf8
 from kg.errors import ConfigError, FileFormatError, WriteError, did_you_mean, first_five
 from kg.files import write_file
@@ -91,7 +91,7 @@ class Table(Source, name="table"):
     def _items(self, table: TextTable) -> pa.Table:
         c = self.config
         ids = _ids(table, c.item_id, "item")
-        check_distinct(table.path, c.item_id, ids)
+        check_ids(table.path, c.item_id, ids)
         names = table.column(c.item_name).to_pylist() if c.item_name else None
         cells = [table.column(column).to_pylist() for column in c.item_text]
         texts = [". ".join(filter(None, row)) for row in zip(*cells, strict=True)] if cells else None
@@ -133,9 +133,13 @@ def _read(path: Path) -> TextTable:
     data = read_utf8(path)
     delimiter = "," if suffix == _CSV else "\t"
     parsing = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    first = pa.BufferReader(data.lstrip(b"\r\n").partition(b"\n")[0] + b"\n")
-    names = csv.read_csv(first, parse_options=csv.ParseOptions(delimiter=delimiter)).column_names
-    return TextTable(path, parse_csv(path, data, names, parsing))
+    first = data.lstrip(b"\r\n").partition(b"\n")[0]
+    try:
+        names = csv.read_csv(pa.BufferReader(first + b"\n"), parse_options=csv.ParseOptions(delimiter=delimiter))
+    except pa.ArrowInvalid as error:
+        msg = f"`{path}`, line 1: `{first[:80].decode(errors='replace')}` is no header; name every column on one line"
+        raise FileFormatError(msg) from error
+    return TextTable(path, parse_csv(path, data, names.column_names, parsing))
 
 
 def _read_parquet(path: Path) -> TextTable:

@@ -105,6 +105,8 @@ def test_an_id_with_a_blank_cannot_be_written_to_lists(tmp_path: Path) -> None:
             FileFormatError,
             "train.txt`, line 3: `x3` is not a whole number",
         ),
+        (LISTS | {"train.txt": "0 1\u00a02\n"}, FileFormatError, "line 1: `1\u00a02` is not a whole number"),
+        (LISTS | {"train.txt": "0 -1\n"}, FileFormatError, "train.txt` uses the number `-1`; expected numbers from 0"),
         (LISTS | {"item_list.txt": "a 0\nb 1\n"}, UnknownIdError, "test.txt` uses 1 numbers that .*does not list: `2`"),
         (LISTS | {"user_list.txt": "a 0\nb 0\n"}, DuplicateIdError, "line 2: number `0` occurs more than once"),
         (LISTS | {"user_list.txt": "a 0\na 1\n"}, DuplicateIdError, "1 ids occur more than once: `a`"),

@@ -46,11 +46,11 @@ def test_links_join_entities_to_items_and_the_others_are_counted(tmp_path: Path)
         tmp_path,
         inter=f"{INTER}1\t1\t5\t30\n1\t2\t5\t31\n",
         kg="head_id:token\trelation_id:token\ttail_id:token\nm.1\tgenre\tm.9\nm.7\tgenre\tm.9\nhttp://x.org/a\tgenre\tm.9\n",
-        link="item_id:token\tentity_id:token\n1\tm.1\n99\tm.7\n2\tm.1\n",
+        link="item_id:token\tentity_id:token\n1\tm.1\n99\tm.7\n2\tm.1\n2\t\n",
     )
     heads = graph.triples["head"].to_pylist()
     assert heads == ["item:1", "entity:m.7", "http://x.org/a"]
-    assert report.dropped == {"links": {"unknown_item": 1, "entity_of_another_item": 1}}
+    assert report.dropped == {"links": {"unknown_item": 1, "entity_of_another_item": 1, "no_id": 1}}
 
 
 def test_users_items_and_entities_of_one_raw_id_stay_apart(tmp_path: Path) -> None:
@@ -159,6 +159,18 @@ def test_a_named_set_that_is_absent_lists_what_is_there(tmp_path: Path) -> None:
     folder = _folder(tmp_path, inter=f"{INTER}1\t1\t5\t30\n")
     with pytest.raises(FileFormatError, match=r"holds no `sets.inter` \(nor with `.gz`\); it holds `set.inter`"):
         RecBole(RecBole.Config(name="sets")).read(folder)
+
+
+def test_files_that_hold_nothing_but_a_header_are_read(tmp_path: Path) -> None:
+    heads = {"inter": INTER, "kg": "head_id:token\trelation_id:token\ttail_id:token\n"}
+    graph, report = _read(tmp_path, **heads, link="item_id:token\tentity_id:token\n")
+    assert not any(n for table, n in graph.counts().items() if table != "sources")
+    assert report.read == {"interactions": 0, "triples": 0, "links": 0}
+
+
+def test_an_item_without_an_id_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="set.item`, column `item_id`: 1 rows have no id"):
+        _read(tmp_path, inter=INTER, item="item_id:token\tname:token\n\ta\n")
 
 
 def test_an_item_that_is_defined_twice_is_named(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_what_was_written_comes_back(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ('"who\n",what\nu,i\n', 'log.csv`, line 1: `"who` is no header; name every column on one line'),
         ("who,what\nu,i\n", "log.csv` has no column `when`;.*Known: what, who"),
         ("who,what,when,stars,part\nu,i,1,good,train\n", "row 1, column `stars`: `good` is not a number"),
         ("who,what,when,stars,part\nu,i,1,1,dev\n", "column `part` has `dev`;.*Known: test, train"),
