@@ -1,0 +1,5 @@
+"""`python -m kglift` is `kglift`."""
+
+from kglift.cli import main
+
+main()

@@ -1,0 +1,122 @@
+"""`kglift run` on toy data: every stage, resumed, killed at every stage, always to the same end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kg.files import read_graph
+from kg.terms import TRAIN
+from kglift.cli import main
+from tests.kglift.toyrun import write_toy_run
+
+_STAGES = ("data", "extract-item_facts", "extract-llmhg", "fuse", "bench", "explain", "store")
+
+
+@pytest.fixture(autouse=True)
+def _no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NEO4J_URI", "KGLIFT_LLM_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """A run that nothing disturbed: its plan and its directory."""
+    folder = tmp_path_factory.mktemp("toyrun")
+    plan = write_toy_run(folder)
+    assert run("run", str(plan), "--out", str(folder / "run"), "--quiet") == 0
+    yield plan, folder / "run"
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    return int(stopped.value.code or 0)
+
+
+def lasting(value: Any) -> Any:
+    """Leave out what may differ between two runs to the same end: times, and how often something was asked."""
+    passing = ("second", "about", "cached", "asked", "calls", "retries", "_per_s", "prompt_tokens", "completion_tokens")
+    if isinstance(value, dict):
+        return {k: lasting(v) for k, v in value.items() if not any(word in k for word in passing)}
+    return [lasting(v) for v in value] if isinstance(value, list) else value
+
+
+def report_of(root: Path) -> Any:
+    return lasting(json.loads((root / "report.json").read_text(encoding="utf-8")))
+
+
+def test_every_stage_leaves_a_whole_directory(finished: tuple[Path, Path]) -> None:
+    _, root = finished
+    assert all((root / stage / "manifest.json").exists() for stage in _STAGES)
+    assert (root / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert not list(root.rglob("*.partial-*"))
+
+
+def test_the_fused_graph_holds_the_facts_of_both(finished: tuple[Path, Path]) -> None:
+    graph = read_graph(finished[1] / "fuse")
+    assert {"film.film.genre", "has_mood", "has_theme", "has_interest"} <= set(graph.triples["relation"].to_pylist())
+    assert len(graph.hyperedges) > 0
+    assert len(graph.interactions_of(TRAIN)) > 0
+
+
+def test_the_report_compares_what_was_planned(finished: tuple[Path, Path]) -> None:
+    rows = report_of(finished[1])["comparison"]["rows"]
+    compared = {(row["model"], row["graph"]) for row in rows}
+    assert compared == {("popularity", "none"), *(("lightgcn", g) for g in ("none", "kg", "kg+llm", "kg+random"))}
+
+
+def test_two_seeds_are_not_enough_for_a_claim(finished: tuple[Path, Path]) -> None:
+    verdict = report_of(finished[1])["verdict"]
+    assert verdict["outcome"] == "not_enough_evidence"
+    assert verdict["n_seeds"] == 2
+
+
+def test_a_finished_run_does_nothing_again(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    plan, root = finished
+    before = report_of(root)
+    assert run("run", str(plan), "--out", str(root), "--quiet") == 0
+    assert capsys.readouterr().err.count("done already") == len(_STAGES)
+    assert report_of(root) == before
+
+
+def test_until_stops_early(tmp_path: Path) -> None:
+    plan = write_toy_run(tmp_path)
+    assert run("run", str(plan), "--out", str(tmp_path / "run"), "--until", "data", "--quiet") == 0
+    assert (tmp_path / "run" / "data").exists()
+    assert not (tmp_path / "run" / "fuse").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill", "interrupt"])
+@pytest.mark.parametrize("stage", _STAGES)
+def test_a_run_stopped_in_any_stage_comes_to_the_same_end(
+    finished: tuple[Path, Path], tmp_path: Path, stage: str, how: signal.Signals
+) -> None:
+    plan, undisturbed = finished
+    command = [sys.executable, "-m", "kglift", "run", str(plan), "--out", str(tmp_path / "run")]
+    _stop_in(command, stage, how)
+    assert subprocess.run(command, capture_output=True, timeout=240, check=False).returncode == 0
+    assert report_of(tmp_path / "run") == report_of(undisturbed)
+    assert read_graph(tmp_path / "run" / "fuse").equals(read_graph(undisturbed / "fuse"))
+
+
+def _stop_in(command: list[str], stage: str, how: signal.Signals) -> None:
+    """Start a run and stop it a moment after it says that `stage` started."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.split() == [stage, "started"]:
+            time.sleep(0.1 if stage != "bench" else 6.0)
+            os.killpg(process.pid, how)
+            break
+    process.stderr.close()
+    code = process.wait(timeout=60)
+    assert code in {-how, 130, 0}
