@@ -77,7 +77,7 @@ def from_networkx(graph: "networkx.Graph[Any]", *, name: str = "networkx") -> Gr
 
 
 def write_graphml(graph: Graph, path: Path) -> dict[str, int]:
-    """Write a graph as GraphML; a carriage return becomes a line feed, as XML has it.
+    """Write a graph as GraphML, equal graphs to equal bytes; a carriage return becomes a line feed, as XML has it.
 
     Returns:
         Table -> rows that were left out (texts by a model, features).
@@ -87,7 +87,7 @@ def write_graphml(graph: Graph, path: Path) -> dict[str, int]:
     """
     import networkx
 
-    made, sink = to_networkx(graph), io.BytesIO()
+    made, sink = to_networkx(graph.canonical()), io.BytesIO()
     for texts in (*(d for _, d in made.nodes(data=True)), *(d for _, _, d in made.edges(data=True)), made.graph):
         _check_xml(path, texts)
     networkx.write_graphml_xml(made, sink)

@@ -55,7 +55,7 @@ _LEFT_OUT = ("interactions", "hyperedges", "members", "texts", "features")
 
 
 def write_rdf(graph: Graph, path: Path, format: Format = "turtle") -> dict[str, int]:
-    """Write entities, triples and sources as RDF; equal graphs give equal N-Triples.
+    """Write entities, triples and sources as RDF; equal graphs give equal bytes.
 
     Args:
         graph: what to write.
@@ -195,7 +195,7 @@ class _Reading:
                 for kind, part in (("id", "subject"), ("relation", "predicate"), ("id", "object"))
             )
             said.add(key)
-            yield _row(key, float(parts["confidence"]), _from_iri("source", parts["source"]))
+            yield _row(key, _decoded("confidence", parts["confidence"]), _from_iri("source", parts["source"]))
         for key in self.triples:
             if key not in said:
                 yield _row(key, 1.0, self.default)
@@ -207,8 +207,15 @@ def _row(key: tuple[str, ...], confidence: float, source: str) -> dict[str, Any]
 
 def _source_columns(columns: dict[str, str]) -> dict[str, Any]:
     known = {column: text for column, text in columns.items() if column in TABLES["sources"].schema.names}
-    decoded = {column: json.loads(known[column]) for column in ("tokens", "shown") if column in known}
-    return known | decoded
+    return known | {column: _decoded(column, known[column]) for column in ("tokens", "shown") if column in known}
+
+
+def _decoded(what: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        msg = f"`{_TERM}{what}` is `{text[:80]}`, which cannot be read ({error}); correct it or write the file again"
+        raise FileFormatError(msg) from error
 
 
 def _entity_id(node: Any) -> str:

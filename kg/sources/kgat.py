@@ -101,7 +101,7 @@ def write_numbered_facts(folder: Path, graph: Graph, items: IdMap) -> None:
     if not len(graph.triples):
         msg = "cannot write `kg_final.txt`: the graph has no triples; write it as `lightgcn` lists"
         raise WriteError(msg)
-    facts = graph.triples.group_by(["head", "relation", "tail"], use_threads=False).aggregate([])
+    facts = graph.canonical().triples.group_by(["head", "relation", "tail"], use_threads=False).aggregate([])
     ends = {end: facts[end].to_pylist() for end in ("head", "tail")}
     others = IdMap.sorted(e for end in ends.values() for e in end if e not in items)
     entities = IdMap((*items.ids, *others.ids))

@@ -122,6 +122,7 @@ class RecBole(Source, name="recbole"):
     def write(self, graph: Graph, path: Path) -> dict[str, int]:
         """Write a folder of atomic files named after it; see `Source.write`."""
         name = self.config.name or Path(path).resolve().name
+        graph = graph.canonical()
         with atomic_directory(path) as folder:
             _write_interactions(graph, folder, name)
             for entity_type, suffix in ((USER, "user"), (ITEM, "item")):

@@ -101,6 +101,7 @@ class Table(Source, name="table"):
         """Write a file of interactions and one of items beside it; see `Source.write`."""
         path = Path(path)
         suffix = _format_of(path)
+        graph = graph.canonical()
         pairs = graph.interactions
         for column, entity_type in (("user_id", USER), ("item_id", ITEM)):
             raw = [raw_id(i, entity_type) for i in pairs[column].to_pylist()]

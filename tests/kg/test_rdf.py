@@ -91,6 +91,15 @@ def test_blank_nodes_get_the_same_id_in_every_reading_and_form(tmp_path: Path) -
     assert any(entity.startswith("bnode:") for entity in one.names())
 
 
+@pytest.mark.parametrize("was", ['"0.8"', '"40"', '\\"user:1\\"'])
+def test_a_damaged_column_of_ours_is_named(tmp_path: Path, was: str) -> None:
+    write_rdf(toy_graph(), tmp_path / "toy.nt", "nt")
+    text = (tmp_path / "toy.nt").read_text(encoding="utf-8")
+    assert was in text
+    with pytest.raises(FileFormatError, match=r"`urn:kglift:term:\w+` is `.*`, which cannot be read"):
+        read_rdf(_path(tmp_path, text.replace(was, '"nought"' if was[0] == '"' else "nought"), "bad.nt"))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
