@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from kglift.report.answers import with_examples
 from kglift.report.comparison import METRICS, compare, primary_model
 from kglift.report.graphs import describe_data, describe_graphs, neighbourhood, shown_user
 from kglift.report.record import RunRecord
@@ -20,21 +21,27 @@ _LONG = ("merged", "too_large", "conflicts", "dropped")
 def build_report(record: RunRecord) -> dict[str, Any]:
     """Compute the report.
 
+    Args:
+        record: a finished run.
+
     Returns:
         Plain JSON values with these keys; a change of meaning raises `version`.
 
         - `schema`, `version`, `name`
         - `verdict`: outcome, sentence, reason, rule, model, metric, n_seeds, n_users, tests (see `verdict.judge`)
         - `comparison`: metrics, rows, tests (see `comparison.compare`)
-        - `data`: n_users, n_items, n_interactions, density, splits (see `graphs.describe_data`)
+        - `data`: name, n_users, n_items, n_interactions, density, splits (see `graphs.describe_data`), split (config)
         - `checks`: is_clean, findings
-        - `extractions`: one summary for each method
+        - `extractions`: one summary for each method, with `examples` (see `answers.with_examples`)
         - `fusion`: rows of each table before and after; how many were merged, in conflict, too large and dropped, with
           the first ten of each
         - `graph`: totals, by_type, by_relation, degrees, neighbourhood (see `graphs`)
         - `curves`: model, graph, n_seeds, and lists epoch, loss, and for each metric mean, low, high over seeds
         - `explanations`: as `Explanation.to_dict`
         - `reproduce`: config, about (versions, commit, device), seeds
+
+    Raises:
+        RunError: if the run was not evaluated with the report's metrics.
     """
     comparison = compare(record)
     findings = [dict(c) for c in record.checks]
@@ -46,9 +53,13 @@ def build_report(record: RunRecord) -> dict[str, Any]:
         "name": record.name,
         "verdict": judge(comparison, primary_model(record), findings),
         "comparison": comparison,
-        "data": describe_data(record.base),
+        "data": {
+            **describe_data(record.base),
+            "name": _data_name(record),
+            "split": dict(record.config.get("split", {})),
+        },
         "checks": {"is_clean": not any(f["severity"] == "error" for f in findings), "findings": findings},
-        "extractions": [dict(e) for e in record.extractions],
+        "extractions": [with_examples(e, record.fused) for e in record.extractions],
         "fusion": _fusion(record.fusion),
         "graph": {**graph, "neighbourhood": neighbourhood(record.fused, shown_user(record.fused, users))},
         "curves": _curves(record),
@@ -61,6 +72,11 @@ def build_report(record: RunRecord) -> dict[str, Any]:
     }
     plain: dict[str, Any] = _plain(report)
     return plain
+
+
+def _data_name(record: RunRecord) -> str:
+    data = record.config.get("data", {})
+    return str(data.get("dataset") or data.get("path") or record.name)
 
 
 def _fusion(fusion: Mapping[str, Any]) -> dict[str, Any]:

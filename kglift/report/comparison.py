@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gnn.significance import bootstrap_interval, holm, paired_test
+from kglift.errors import RunError
 from kglift.report.record import GRAPH_NAMES, KG, KG_LLM, KG_RANDOM, NONE, RunRecord
 
 METRICS = ("recall@20", "ndcg@20")
@@ -19,10 +20,17 @@ def compare(record: RunRecord) -> dict[str, Any]:
     A model's value is the mean over seeds for each user, then the mean over users; the interval resamples users. The
     tests set KG + LLM against each control, user by user; Holm's correction runs over all tests of one metric.
 
+    Args:
+        record: a finished run.
+
     Returns:
         `metrics`; `rows`: model, graph, n_seeds, n_users, epoch, seconds, and for each metric mean, low, high, by_seed;
         `tests`: model, metric, against, difference, low, high, p_value, p_adjusted, n_users.
+
+    Raises:
+        RunError: if a metric of the report was not evaluated.
     """
+    _check_metrics(record)
     results, per_user = record.results.to_pandas(), record.per_user.to_pandas()
     means = per_user.groupby(["model", "graph", "user_id"])[list(METRICS)].mean()
     pairs = means.index.droplevel("user_id").unique()
@@ -41,6 +49,15 @@ def primary_model(record: RunRecord) -> str:
     results = record.results.to_pandas()
     seen = results.loc[results["graph"] == KG_LLM, "model"].tolist()
     return str(seen[0]) if seen else str(results["model"].iloc[0])
+
+
+def _check_metrics(record: RunRecord) -> None:
+    columns = record.per_user.column_names
+    missing = [m for m in METRICS if m not in columns]
+    if missing:
+        known = ", ".join(c for c in columns if "@" in c) or "no metric"
+        msg = f"run `{record.name}` has no `{missing[0]}`, only {known}; add 20 to `ks` under [bench] and run it again"
+        raise RunError(msg)
 
 
 def _row(results: pd.DataFrame, key: tuple[str, str], users: pd.DataFrame) -> dict[str, Any]:

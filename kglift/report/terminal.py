@@ -3,20 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from kglift.report.record import GRAPH_NAMES
-from kglift.report.words import OUTCOMES, format_difference, format_seconds
+from kglift.report.words import OUTCOMES, format_p, format_seconds
 
 _STYLES = {"helped": "green", "hurt": "red", "no_effect": "yellow", "not_enough_evidence": "yellow"}
 
 
 def render_terminal(report: Mapping[str, Any], console: Console) -> None:
-    """Print the sentence, the comparison, its tests, and one line each on data, LLM and leak check.
+    """Print the sentence, the comparison, the deciding metric's tests, and one line each on data, graph and LLM.
 
     Args:
         report: what `build_report` returned, or `report.json` read back.
@@ -28,32 +27,37 @@ def render_terminal(report: Mapping[str, Any], console: Console) -> None:
     console.print(Panel(told, title=OUTCOMES[verdict["outcome"]], title_align="left", border_style=style))
     console.print(_comparison(report["comparison"]))
     if report["comparison"]["tests"]:
-        console.print(_tests(report["comparison"]))
+        console.print(_tests(report["comparison"], verdict["metric"]))
     for line in _lines(report):
         console.print(Text(line))
 
 
 def _comparison(comparison: Mapping[str, Any]) -> Table:
-    table = Table(title="mean over users and seeds, 95 % interval over users", box=box.SIMPLE, title_justify="left")
-    for column in ("model", "graph"):
-        table.add_column(column)
-    for metric in comparison["metrics"]:
-        table.add_column(metric, justify="right")
-    table.add_column("seeds", justify="right")
+    table = _table("mean over users and seeds, 95 % interval over users", "model", "graph")
+    for column in (*comparison["metrics"], "seeds"):
+        table.add_column(column, justify="right")
     for row in comparison["rows"]:
-        values = [f"{v['mean']:.4f} [{v['low']:.4f}, {v['high']:.4f}]" for v in (row[m] for m in comparison["metrics"])]
+        values = [f"{v['mean']:.4f} {v['low']:.3f}-{v['high']:.3f}" for v in (row[m] for m in comparison["metrics"])]
         cells = [row["model"], GRAPH_NAMES[row["graph"]], *values, str(row["n_seeds"])]
         table.add_row(*(Text(c) for c in cells))
     return table
 
 
-def _tests(comparison: Mapping[str, Any]) -> Table:
-    table = Table(title="KG + LLM graph against …", box=box.SIMPLE, title_justify="left")
-    for column in ("model", "metric", "against", "difference, paired over users"):
+def _tests(comparison: Mapping[str, Any], metric: str) -> Table:
+    table = _table(f"{metric}: KG + LLM graph against …, paired over users", "model", "against")
+    for column in ("difference", "95 % interval", "adjusted p"):
+        table.add_column(column, justify="right")
+    for test in (t for t in comparison["tests"] if t["metric"] == metric):
+        interval = f"{test['low']:+.4f} to {test['high']:+.4f}"
+        figures = [f"{test['difference']:+.4f}", interval, format_p(test["p_adjusted"])]
+        table.add_row(*(Text(c) for c in (test["model"], GRAPH_NAMES[test["against"]], *figures)))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=f"\n{title}", box=None, padding=(0, 2, 0, 0), pad_edge=False, title_justify="left")
+    for column in columns:
         table.add_column(column)
-    for test in comparison["tests"]:
-        cells = [test["model"], test["metric"], GRAPH_NAMES[test["against"]], format_difference(test)]
-        table.add_row(*(Text(c) for c in cells))
     return table
 
 

@@ -13,8 +13,10 @@ import pytest
 from rich.console import Console
 
 from gnn.significance import holm, paired_test
+from kglift.errors import RunError
 from kglift.report import build_report, render_html, render_terminal
 from kglift.report.figures import draw_neighbourhood
+from kglift.report.graphs import neighbourhood
 from kglift.report.svg import to_svg
 from tests.kglift.records import Effects, synthetic_record
 
@@ -68,6 +70,12 @@ def test_a_missing_control_is_named(record):
     report = build_report(_without_graph(record, "kg+random"))
     assert report["verdict"]["outcome"] == "not_enough_evidence"
     assert report["verdict"]["reason"] == "The primary model was not evaluated on: KG + random graph."
+
+
+def test_a_run_without_the_metrics_of_the_report_says_what_to_change(record):
+    only_10 = record.per_user.rename_columns([c.replace("@20", "@10") for c in record.per_user.column_names])
+    with pytest.raises(RunError, match=r"has no `recall@20`, only recall@10, ndcg@10; add 20 to `ks`"):
+        build_report(dataclasses.replace(record, per_user=only_10))
 
 
 def test_the_sentence_carries_the_figures_of_the_table(report):
@@ -154,6 +162,31 @@ def test_a_hyperedge_has_spokes_and_is_no_clique(record, report):
         assert not (kinds[edge["head"]]["column"] == "item" and kinds[edge["tail"]]["column"] == "item")
     train = record.base.interactions_of("train").filter(pc.field("user_id") == around["user"])["item_id"].to_pylist()
     assert {e["tail"] for e in around["edges"] if e["kind"] == "interaction"} <= set(train)
+
+
+def test_facts_whose_tail_is_the_item_are_around_its_user_too(record):
+    triples = record.fused.triples.to_pandas()
+    turned = triples["relation"] == "film.film.genre"
+    triples.loc[turned, ["head", "tail"]] = triples.loc[turned, ["tail", "head"]].to_numpy()
+    fused = record.fused.replace(triples=pa.Table.from_pandas(triples, preserve_index=False))
+    around = neighbourhood(fused, "user:3")
+    assert {n["type"] for n in around["nodes"]} >= {"Genre", "Mood", "Person", "hyperedge"}
+
+
+def test_a_node_of_no_particular_type_is_named_by_its_relation(record):
+    entities = record.fused.entities.to_pandas().replace({"type": {"Genre": "Entity"}})
+    fused = record.fused.replace(entities=pa.Table.from_pandas(entities, preserve_index=False))
+    hints = {n["type"]: n["hint"] for n in neighbourhood(fused, "user:3")["nodes"]}
+    assert (hints["Entity"], hints["Mood"]) == ("genre", "Mood")
+
+
+def test_replies_stand_beside_the_facts_made_of_them(record, report):
+    facts_of, interests_of = (e["examples"] for e in report["extractions"])
+    assert len(facts_of) == len(interests_of) == 3
+    example = facts_of[0]
+    assert json.loads(example["reply"])["facts"][0]["value"] in example["facts"][0]
+    assert example["facts"][0].startswith(f"{record.fused.names()[example['unit']]} --has_mood--> ")
+    assert "stories” with" in interests_of[0]["facts"][0]
 
 
 class _Page(HTMLParser):
