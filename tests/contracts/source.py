@@ -133,7 +133,7 @@ class SourceContract:
 
     def test_equal_graphs_give_equal_files(self, source: Source, path: Path, tmp_path: Path) -> None:
         again = tmp_path / "again" / path.name
-        turned = {name: table.take(range(len(table))[::-1]) for name, table in toy_graph().tables().items()}
+        turned = {name: table.take(list(range(len(table)))[::-1]) for name, table in toy_graph().tables().items()}
         source.write(Graph(**turned), again)
         assert [f.read_bytes() for f in _files(again)] == [f.read_bytes() for f in _files(path)]
 
