@@ -7,10 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
-
 from extract.chain import Chain, Parameters, Questions, storable
-from extract.claims import BEAT_S
 from extract.errors import PassingProviderError, TerminalProviderError, UnitError
 from extract.ledger import Ledger
 from extract.ledger_rows import SET_ASIDE, NewReply, StoredReply, UnitState, beat, claim, release, settle_units, store
@@ -24,6 +21,7 @@ _GRACE_ON_INTERRUPT_S = 5.0
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 60.0
 _POLL_S = 0.05
+_PULSE_S = 1.0
 _GIVE_UP_AFTER = 3
 _YIELD_EVERY = 64
 _BYTES_PER_TOKEN = 3
@@ -90,7 +88,6 @@ class Asker:
         self._pace, self._budget = pace, budget
         wanted = limits.max_in_flight or provider.max_in_flight
         self._n_slots = max(1, min(wanted, provider.max_in_flight))
-        self._slots = asyncio.Semaphore(self._n_slots)
         self.counts = Asked()
 
     async def run(self, units: Iterator[Unit], total: int, progress: Progress) -> None:
@@ -105,8 +102,7 @@ class Asker:
         """
         began = time.monotonic()
         self._progress, self._total = progress, total
-        # Twice as many workers as slots: while one reply is being stored, another request is under way.
-        workers = [asyncio.create_task(self._work(units)) for _ in range(min(2 * self._n_slots, max(total, 1)))]
+        workers = [asyncio.create_task(self._work(units)) for _ in range(min(self._n_slots, max(total, 1)))]
         pulse = asyncio.create_task(self._pulse())
         grace_s = _GRACE_S
         try:
@@ -117,8 +113,8 @@ class Asker:
         finally:
             await self._stop(workers, pulse, grace_s)
             self.counts.seconds = time.monotonic() - began
-        for worker in workers:
-            error = None if worker.cancelled() else worker.exception()
+        for task in (*workers, pulse):
+            error = None if task.cancelled() else task.exception()
             if error is not None and not isinstance(error, _StoppingError):
                 raise error
 
@@ -129,13 +125,14 @@ class Asker:
         for worker in late:
             worker.cancel()
         await asyncio.gather(*workers, pulse, return_exceptions=True)
-        await self._ledger.drain()
         await self._provider.close()
 
     async def _pulse(self) -> None:
+        """Say once a second that this process lives, and flush what it stored."""
         while True:
-            await asyncio.sleep(BEAT_S)
-            await self._ledger.write(beat(self._ledger.runner))
+            await asyncio.sleep(_PULSE_S)
+            self._ledger.write(beat(self._ledger.runner))
+            await asyncio.to_thread(self._ledger.sync)
 
     async def _work(self, units: Iterator[Unit]) -> None:
         for place, unit in enumerate(units):
@@ -151,7 +148,7 @@ class Asker:
 
     async def _pursue(self, chain: Chain) -> None:
         """Ask a unit's open questions, unless another process does so first."""
-        while not await self._ledger.write(claim(chain.first_key, self._ledger.runner)):
+        while self._ledger.write(claim(chain.first_key, self._ledger.runner)) != [True]:
             await asyncio.sleep(_POLL_S)
             self._check_stopping()
             chain = self._questions.follow(chain, self._ledger)
@@ -169,7 +166,7 @@ class Asker:
         except (UnitError, PassingProviderError) as error:
             self._set_aside(chain, error)
         finally:
-            self._ledger.submit(release(chain.first_key, self._ledger.runner))
+            self._ledger.write(release(chain.first_key, self._ledger.runner))
 
     async def _ask(self, chain: Chain) -> None:
         request = self._questions.request(chain)
@@ -189,22 +186,20 @@ class Asker:
             errors,
             time.monotonic() - began,
         )
-        stored = self._ledger.submit(store(new))  # queued before anything else can interrupt
-        await asyncio.shield(stored)
+        self._ledger.write(store(new))
         self._count(completion)
 
     async def _send(self, request: Request) -> Completion:
-        def count_retry(_: RetryCallState) -> None:
+        attempt = 0
+        while True:
+            try:
+                return await self._send_once(request)
+            except PassingProviderError as error:
+                if attempt == self._limits.max_retries:
+                    raise
+                await asyncio.sleep(_backoff_s(attempt, error.retry_after_s))
+            attempt += 1
             self.counts.retries += 1
-
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._limits.max_retries + 1),
-            wait=_backoff,
-            retry=retry_if_exception_type(PassingProviderError),
-            before_sleep=count_retry,
-            reraise=True,
-        )
-        return await retrying(self._send_once, request)
 
     async def _send_once(self, request: Request) -> Completion:
         n_prompt = len((request.system + request.prompt).encode()) // _BYTES_PER_TOKEN + 1
@@ -213,14 +208,13 @@ class Asker:
         await self._budget.reserve(estimate)
         used = 0
         try:
-            async with self._slots:
-                await self._pace.turn(estimate)
-                self._check_stopping()
-                completion = await self._complete(request)
+            await self._pace.turn(estimate)
+            self._check_stopping()
+            completion = await self._complete(request)
             used = completion.n_prompt_tokens + completion.n_completion_tokens
             used = used or n_prompt + len(completion.text.encode()) // _BYTES_PER_TOKEN
         except TerminalProviderError:
-            self.counts.stopping = True  # at once: whoever waits for this slot must not send
+            self.counts.stopping = True  # at once: whoever waits for its turn must not send
             raise
         except PassingProviderError as error:
             if error.retry_after_s:
@@ -268,7 +262,7 @@ class Asker:
                 )
                 raise error
         state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, f"{reason_of(error)}: {error}")
-        self._ledger.submit(settle_units(self._questions.run, [state]))
+        self._ledger.write(settle_units(self._questions.run, [state]))
         self._finish(chain, was_asked=True)
 
 
@@ -277,11 +271,9 @@ def reason_of(error: Exception) -> str:
     return "too_large" if isinstance(error, UnitError) else "no_answer"
 
 
-def _backoff(state: RetryCallState) -> float:
+def _backoff_s(attempt: int, asked_for_s: float | None) -> float:
     """Wait as long as the server says, or twice as long each time; never in step with the others."""
-    error = state.outcome.exception() if state.outcome else None
-    asked_for = getattr(error, "retry_after_s", None)
-    if asked_for is not None:
-        return float(asked_for) + random.uniform(0.0, _FIRST_BACKOFF_S)
-    longest = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** (state.attempt_number - 1))
+    if asked_for_s is not None:
+        return asked_for_s + random.uniform(0.0, _FIRST_BACKOFF_S)
+    longest = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0**attempt)
     return random.uniform(longest / 2, longest)

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-BEAT_S = 10.0
-"""How often a runner says that it lives."""
-
 STALE_S = 60.0
 """A runner on another machine that was silent for so long is taken for dead."""
 

@@ -158,7 +158,7 @@ class _Run:
         q, pairs, seen = self.questions, TrainPairs(self.graph), set[str]()
         prompt = (q.prompt.name, q.prompt.version)
         model, parameters = q.model, q.request_parameters
-        self.ledger.write_now([open_run(q.run, self.method.name, prompt, model, parameters)])
+        self.ledger.write(open_run(q.run, self.method.name, prompt, model, parameters))
         batch: list[tuple[str, int]] = []
         for place, unit in enumerate(self.units()):
             if unit.unit_id in seen:
@@ -168,9 +168,9 @@ class _Run:
             seen.add(unit.unit_id)
             batch.append((unit.unit_id, place))
             if len(batch) == _BATCH:
-                self.ledger.write_now([enter_units(q.run, batch)])
+                self.ledger.write(enter_units(q.run, batch))
                 batch = []
-        self.ledger.write_now([enter_units(q.run, batch)])
+        self.ledger.write(enter_units(q.run, batch))
         return len(seen)
 
     async def ask(self, provider: Provider, total: int, paid_before: int, progress: Progress) -> Asked:
@@ -189,9 +189,9 @@ class _Run:
             chain = self.questions.follow(self.questions.start(unit), self.ledger)
             batch.append(self._settle(fragment, outcome, chain, place))
             if len(batch) == _BATCH:
-                self.ledger.write_now([settle_units(self.questions.run, batch)])
+                self.ledger.write(settle_units(self.questions.run, batch))
                 batch = []
-        self.ledger.write_now([settle_units(self.questions.run, batch)])
+        self.ledger.write(settle_units(self.questions.run, batch))
         return Extraction(fragment.graph(), self._summary(fragment, outcome, asked, total, model))
 
     def _settle(self, fragment: Fragment, outcome: "_Outcome", chain: Chain, place: int) -> UnitState:

@@ -5,19 +5,19 @@ text, prompt text and reply schema; a changed prompt is another address, and the
 kept too, with their errors: after a kill the engine goes on where the chain of question, refusal and second question
 stood, without paying for a link of it again.
 
-Commits are `synchronous=FULL`, so that a paid reply survives a power cut and not only a kill. One sync costs
-milliseconds; the replies that arrive during one are therefore committed together by the next (`Ledger.write`), which
-keeps hundreds of requests in flight fed. SQLite's WAL needs a local file system.
+A reply is committed on arrival, before anything else happens: in WAL mode with `synchronous=NORMAL` that takes some
+20 microseconds and survives a killed process, since the words are then with the kernel. For a power cut `sync` flushes
+them to the disk once a second; `FULL` would wait for the disk at every reply, milliseconds each, and guard no more than
+that second. SQLite's WAL needs a local file system.
 """
 
-import asyncio
+import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from extract.claims import Runner
 from extract.errors import LedgerError
@@ -35,8 +35,6 @@ from extract.ledger_rows import (
     sweep_dead,
 )
 
-T = TypeVar("T")
-
 
 class Ledger:
     """A ledger file, opened for one extraction.
@@ -49,15 +47,11 @@ class Ledger:
         self.path = Path(path)
         self.runner = str(Runner.this())
         self._is_closed = False
-        self._waiting: list[tuple[Operation[Any], asyncio.Future[Any]]] = []
-        self._flusher: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "ledger")
         with self._clear_errors():
             check_place(self.path)
-            self._writing = connect(self.path)
-            prepare(self._writing, self.path)
-            self._reading = connect(self.path)
-        self.write_now([sweep_dead, beat(self.runner)])
+            self._connection = connect(self.path)
+            prepare(self._connection, self.path)
+        self.write(sweep_dead, beat(self.runner))
 
     def __enter__(self) -> Self:
         """Return the open ledger."""
@@ -70,23 +64,19 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Store what still waits, give up this runner's claims and close the file; more than once does no harm."""
+        """Give up this runner's claims and close the file; more than once does no harm."""
         if self._is_closed:
             return
         self._is_closed = True
-        self._thread.shutdown(wait=True)
-        waiting, self._waiting = self._waiting, []
         try:
-            self.write_now([operation for operation, _ in waiting])
-            self.write_now([lambda c: leave(c, self.runner)])
+            self.write(lambda c: leave(c, self.runner))
         finally:
-            self._reading.close()
-            self._writing.close()
+            self._connection.close()
 
     def reply(self, key: str) -> StoredReply | None:
         """Return the reply to a request, valid or not, if there is one."""
         with self._clear_errors():
-            return find_reply(self._reading, key)
+            return find_reply(self._connection, key)
 
     def unit(self, run: str, unit_id: str) -> UnitState | None:
         """Return where one unit of a run stands, if the run has that unit."""
@@ -124,66 +114,41 @@ class Ledger:
             reset = "UPDATE units SET state = ?, attempts = 0, reason = '' WHERE run = ? AND state = ?"
             return connection.execute(reset, (PENDING, run, SET_ASIDE)).rowcount
 
-        (count,) = self.write_now([operation])
+        (count,) = self.write(operation)
         return int(count)
 
-    async def write(self, operation: Operation[T]) -> T:
-        """Run an operation in a durable transaction, shared with all others that arrive while one is under way.
-
-        Raises:
-            LedgerError: if it could not be written; nothing of the transaction was then.
-        """
-        return await self.submit(operation)
-
-    def submit(self, operation: Operation[T]) -> asyncio.Future[T]:
-        """Queue an operation; it is kept even when the caller is cancelled while it waits."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        future.add_done_callback(_retrieve)
-        self._waiting.append((operation, future))
-        if self._flusher is None or self._flusher.done():
-            self._flusher = loop.create_task(self._flush())
-        return future
-
-    async def drain(self) -> None:
-        """Wait until everything queued is on disk."""
-        while self._flusher is not None and not self._flusher.done():
-            await asyncio.shield(self._flusher)
-
-    def write_now(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Run operations in one durable transaction, at once.
+    def write(self, *operations: Operation[Any]) -> list[Any]:
+        """Run operations in one transaction and return what they return.
 
         Raises:
             LedgerError: if it could not be written; nothing of the transaction was then.
         """
         with self._clear_errors():
-            self._writing.execute("BEGIN IMMEDIATE")
+            self._connection.execute("BEGIN IMMEDIATE")
             try:
-                results = [operation(self._writing) for operation in operations]
-                self._writing.execute("COMMIT")
+                results = [operation(self._connection) for operation in operations]
+                self._connection.execute("COMMIT")
             except BaseException:
-                if self._writing.in_transaction:  # a full disk has ended it already
-                    self._writing.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk has ended it already
+                    self._connection.execute("ROLLBACK")
                 raise
         return results
 
-    async def _flush(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                results = await loop.run_in_executor(self._thread, self.write_now, [o for o, _ in batch])
-            except LedgerError as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            except asyncio.CancelledError:
-                self._waiting[:0] = batch  # `close` runs it; an operation that ran already changes nothing
-                raise
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
+    def sync(self) -> None:
+        """Flush what was committed to the disk; may run in another thread.
+
+        Raises:
+            LedgerError: if the disk fails.
+        """
+        log = self.path.with_name(self.path.name + "-wal")
+        try:
+            with log.open("rb") as handle:
+                os.fsync(handle)
+        except FileNotFoundError:
+            return  # no log: everything is in the main file, which was flushed then
+        except OSError as error:
+            msg = f"the ledger `{self.path}` cannot be flushed: {error.strerror}; look after the disk, then run again"
+            raise LedgerError(msg) from error
 
     def _states(self, where: str, values: tuple[str, ...]) -> list[UnitState]:
         rows = self._all(f"SELECT unit_id, place, state, attempts, reason FROM units {where}", values)
@@ -191,7 +156,7 @@ class Ledger:
 
     def _all(self, statement: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
         with self._clear_errors():
-            return self._reading.execute(statement, values).fetchall()
+            return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
@@ -206,9 +171,3 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             msg = f"`{self.path}` is no ledger or is damaged: {error}; choose another path or move it away"
             raise LedgerError(msg) from error
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Look at a failure, so that one nobody waits for is not reported as forgotten."""
-    if not future.cancelled():
-        future.exception()

@@ -47,7 +47,7 @@ def check_place(path: Path) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a connection that several threads may use in turn; transactions are written out."""
+    """Open a connection; transactions are begun and ended by hand, threads take turns."""
     return sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
 
 
@@ -66,7 +66,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute(f"PRAGMA user_version = {LEDGER_VERSION}")
         connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:

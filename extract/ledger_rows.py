@@ -82,8 +82,8 @@ def settle_units(run: str, states: Iterable[UnitState]) -> Operation[None]:
     return lambda c: _execute_many(c, statement, rows)
 
 
-def store(new: NewReply) -> Operation[StoredReply]:
-    """Store a reply and return the one that counts: an earlier one under the same key stays."""
+def store(new: NewReply) -> Operation[None]:
+    """Store a reply; an earlier one under the same key stays."""
     reply = new.reply
     errors = json.dumps(new.errors, ensure_ascii=False)
     tokens = (reply.n_prompt_tokens, reply.n_completion_tokens)
@@ -92,7 +92,7 @@ def store(new: NewReply) -> Operation[StoredReply]:
         *(errors, *tokens, new.seconds, time.time()),
     )
 
-    def operation(connection: sqlite3.Connection) -> StoredReply:
+    def operation(connection: sqlite3.Connection) -> None:
         connection.execute(
             "INSERT OR IGNORE INTO replies (key, run, unit_id, attempt, prompt, text, is_cut_off, errors, "
             "n_prompt_tokens, n_completion_tokens, seconds, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -100,7 +100,6 @@ def store(new: NewReply) -> Operation[StoredReply]:
         )
         statement = "UPDATE units SET attempts = ? WHERE run = ? AND unit_id = ?"
         connection.execute(statement, (new.attempt, new.run, new.unit_id))
-        return find_reply(connection, reply.key) or reply
 
     return operation
 

@@ -1,6 +1,5 @@
 """The ledger file: whose it is, what it keeps, who may write."""
 
-import asyncio
 import os
 import sqlite3
 import subprocess
@@ -23,7 +22,7 @@ def reply(key: str = "k", text: str = "{}") -> NewReply:
 
 def test_a_stored_reply_is_found_again(tmp_path: Path) -> None:
     with Ledger(tmp_path / "new" / "ledger") as ledger:
-        ledger.write_now([store(reply(text="夜 \0"))])
+        ledger.write(store(reply(text="夜 \0")))
     with Ledger(tmp_path / "new" / "ledger") as ledger:
         assert ledger.reply("k") == StoredReply("k", "夜 \0", False, 3, 2)
         assert ledger.reply("other") is None
@@ -32,8 +31,8 @@ def test_a_stored_reply_is_found_again(tmp_path: Path) -> None:
 
 def test_the_first_reply_under_a_key_stands(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger") as ledger:
-        (first, second) = ledger.write_now([store(reply(text="1")), store(reply(text="2"))])
-        assert (first.text, second.text) == ("1", "1")
+        ledger.write(store(reply(text="1")), store(reply(text="2")))
+        assert ledger.reply("k") == reply(text="1").reply
 
 
 @pytest.mark.parametrize("content", [b"This is a letter, not a database. " * 40, b"SQLite format 3\0" + b"\xff" * 5000])
@@ -78,53 +77,45 @@ def test_a_place_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_clear_line_and_loses_nothing(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger") as ledger:
-        ledger.write_now([store(reply("kept"))])
-        (pages,) = ledger._writing.execute("PRAGMA page_count").fetchone()
-        ledger._writing.execute(f"PRAGMA max_page_count = {pages}")
-
-        async def write() -> None:
-            await ledger.write(store(reply("big", "x" * 100_000)))
+        ledger.write(store(reply("kept")))
+        (pages,) = ledger._connection.execute("PRAGMA page_count").fetchone()
+        ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
 
         with pytest.raises(LedgerError, match="cannot be used: database or disk is full; what it holds is kept.*free"):
-            asyncio.run(write())
-        ledger._writing.execute("PRAGMA max_page_count = 1000000")
+            ledger.write(store(reply("big", "x" * 100_000)))
+        ledger._connection.execute("PRAGMA max_page_count = 1000000")
         assert ledger.reply("kept") is not None
         assert ledger.reply("big") is None
 
 
-def test_replies_that_arrive_together_are_committed_together(tmp_path: Path) -> None:
-    commits = 0
+def test_what_was_committed_can_be_flushed_at_any_time(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger") as ledger:
+        ledger.write(store(reply()))
+        ledger.sync()
+        ledger._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (tmp_path / "ledger-wal").unlink()
+        ledger.sync()
 
-    async def write(ledger: Ledger) -> None:
-        await asyncio.gather(*(ledger.write(store(reply(str(n)))) for n in range(100)))
+
+def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        raise KeyboardInterrupt
 
     with Ledger(tmp_path / "ledger") as ledger:
-        statements: list[str] = []
-        ledger._writing.set_trace_callback(statements.append)
-        asyncio.run(write(ledger))
-        commits = statements.count("COMMIT")
-        assert ledger.paid("run")[0] == 100
-    assert commits <= 3
-
-
-def test_a_queued_reply_survives_a_loop_that_ends(tmp_path: Path) -> None:
-    async def queue(ledger: Ledger) -> None:
-        ledger.submit(store(reply()))
-
-    with Ledger(tmp_path / "ledger") as ledger:
-        asyncio.run(queue(ledger))
-    with Ledger(tmp_path / "ledger") as ledger:
-        assert ledger.reply("k") is not None
+        with pytest.raises(KeyboardInterrupt):
+            ledger.write(store(reply()), fail)
+        assert ledger.reply("k") is None
+        ledger.write(store(reply()))
 
 
 def test_a_claim_is_exclusive_until_it_is_given_back(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger") as one, Ledger(tmp_path / "ledger") as other:
-        assert one.write_now([claim("k", one.runner)]) == [True]
-        assert other.write_now([claim("k", other.runner)]) == [False]
-        one.write_now([release("k", one.runner)])
-        assert other.write_now([claim("k", other.runner)]) == [True]
+        assert one.write(claim("k", one.runner)) == [True]
+        assert other.write(claim("k", other.runner)) == [False]
+        one.write(release("k", one.runner))
+        assert other.write(claim("k", other.runner)) == [True]
         other.close()
-        assert one.write_now([claim("k", one.runner)]) == [True]
+        assert one.write(claim("k", one.runner)) == [True]
 
 
 def test_a_dead_process_loses_its_claims(tmp_path: Path) -> None:
@@ -133,10 +124,10 @@ def test_a_dead_process_loses_its_claims(tmp_path: Path) -> None:
     started = Path(f"/proc/{child.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     runner = Runner(Runner.this().host, child.pid, started, 0)
     with Ledger(tmp_path / "ledger") as ledger:
-        ledger.write_now([beat(str(runner)), claim("k", str(runner))])
-        assert ledger.write_now([claim("k", ledger.runner)]) == [False]
+        ledger.write(beat(str(runner)), claim("k", str(runner)))
+        assert ledger.write(claim("k", ledger.runner)) == [False]
         child.communicate(b"\n")
-        assert ledger.write_now([claim("k", ledger.runner)]) == [True]
+        assert ledger.write(claim("k", ledger.runner)) == [True]
 
 
 def test_a_pid_that_is_used_again_is_another_runner() -> None:
