@@ -48,6 +48,7 @@ _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _TYPE = f"{_RDF}type"
 _BASE = "urn:kglift:"
 _TERM = f"{_BASE}term:"
+_PREFIXES = {"rdf": _RDF, "rdfs": "http://www.w3.org/2000/01/rdf-schema#", "term": _TERM}
 _GRAPH = f"{_BASE}graph"
 _IRI = re.compile(r"""(https?|urn|ftp|tag):[^\x00-\x20\x7f-\xa0\s<>"{}|\\^`]+""")
 _SUFFIXES: dict[str, Format] = {".ttl": "turtle", ".nt": "nt"}
@@ -72,7 +73,7 @@ def write_rdf(graph: Graph, path: Path, format: Format = "turtle") -> dict[str, 
     if format not in _SUFFIXES.values():
         msg = f"unknown RDF format `{format}`; expected turtle or nt"
         raise FileFormatError(msg)
-    data: bytes = _to_rdf(graph).serialize(format=format, encoding="utf-8")
+    data: bytes = _to_rdf(graph.canonical()).serialize(format=format, encoding="utf-8")
     if format == "nt":
         data = b"".join(sorted(data.splitlines(keepends=True)))
     write_file(Path(path), data)
@@ -243,7 +244,9 @@ def _parse(path: Path) -> "rdflib.Graph":
 def _to_rdf(graph: Graph) -> "rdflib.Graph":
     import rdflib
 
-    out, iri, literal = rdflib.Graph(bind_namespaces="none"), rdflib.URIRef, rdflib.Literal
+    out, iri, literal = rdflib.Graph("SimpleMemory", bind_namespaces="none"), rdflib.URIRef, rdflib.Literal
+    for prefix, namespace in _PREFIXES.items():
+        out.bind(prefix, namespace)
     for row in graph.entities.to_pylist():
         node = iri(_to_iri("id", row["entity_id"]))
         out.add((node, iri(_TYPE), iri(_to_iri("type", row["type"]))))
