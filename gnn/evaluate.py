@@ -59,9 +59,16 @@ def evaluate(model: Recommender, ckg: CollaborativeKG, split: str = TEST, ks: Se
     if not len(users):
         msg = f"no interaction is in `{split}`, so there is nothing to evaluate; split the data set again"
         raise InputError(msg)
+    graph = model.graph
+    if (graph.n_users, graph.n_items) != (ckg.n_users, ckg.n_items):
+        msg = (
+            f"`{model.name}` was built for {graph.n_users} users and {graph.n_items} items, the graph has "
+            f"{ckg.n_users} and {ckg.n_items}; give the graph that it was trained on"
+        )
+        raise InputError(msg)
     chosen, n_relevant = np.unique(users, return_counts=True)
-    relevant = torch.from_numpy(np.sort(users * ckg.n_items + items)).to(model.graph.device)
-    mask = torch.from_numpy(seen_keys(ckg, _SEEN[split])).to(model.graph.device)
+    relevant = torch.from_numpy(np.sort(users * ckg.n_items + items)).to(graph.device)
+    mask = torch.from_numpy(seen_keys(ckg, _SEEN[split])).to(graph.device)
     width = min(max(ks), ckg.n_items)
     hits = np.zeros((len(chosen), max(ks)), dtype=bool)
     for start_row, ranked_users, ranked in rank_items(model, torch.from_numpy(chosen), mask, width):
