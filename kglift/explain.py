@@ -1,7 +1,6 @@
 """Why an item was recommended: paths of the fused graph, each edge with where it came from."""
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from gnn.explain import GraphPath, PathFinder
 from kg.errors import UnknownIdError, first_five
 from kg.graph import Graph
 from kg.terms import DATASET, INTERACTS, ITEM, TRAIN, USER
+from kglift.labels import node_labels
 from kglift.sentences import sentence_of
 
 _EXCERPT = 160
@@ -112,8 +112,7 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        return asdict(self)
 
 
 def explain(graph: Graph, finder: PathFinder, user_id: str, item_id: str, *, limit: int = 5) -> Explanation:
@@ -206,7 +205,7 @@ class _Describer:
     def __init__(self, graph: Graph, finder: PathFinder, nodes: set[int]) -> None:
         self._ckg = finder.ckg
         ids = pa.array(self._ckg.nodes.to_ids(sorted(nodes)), pa.string())
-        self._names, self._types = _labels(graph)
+        self._types, self._names = node_labels(graph)
         self._triples = graph.triples.filter(
             pc.and_(pc.is_in(graph.triples["head"], value_set=ids), pc.is_in(graph.triples["tail"], value_set=ids))
         )
@@ -216,7 +215,7 @@ class _Describer:
     def node(self, idx: int) -> Node:
         """Name one node."""
         node_id = self._ckg.nodes[idx]
-        return Node(node_id, self._types[node_id], self._names[node_id])
+        return Node(node_id, self._types[node_id], _excerpt(self._names[node_id]) or node_id)
 
     def path(self, path: GraphPath) -> ExplainedPath:
         """Name the nodes and edges of a path, and put it into a sentence."""
@@ -248,19 +247,6 @@ class _Describer:
         return Evidence(source, row["kind"], confidence, **told, words=words, quote=quote)
 
 
-def _labels(graph: Graph) -> tuple[dict[str, str], dict[str, str]]:
-    """Return name and type of each entity and hyperedge; a hyperedge is called by its first text."""
-    types = dict(zip(graph.entities["entity_id"].to_pylist(), graph.entities["type"].to_pylist(), strict=True))
-    names = graph.names()
-    texts = graph.texts.filter(pc.is_in(graph.texts["entity_id"], graph.hyperedges["hyperedge_id"].combine_chunks()))
-    said = {row["entity_id"]: row["text"] for row in reversed(texts.sort_by("kind").to_pylist())}
-    for row in graph.hyperedges.to_pylist():
-        hyperedge = row["hyperedge_id"]
-        types[hyperedge] = row["relation"]
-        names[hyperedge] = _excerpt(said.get(hyperedge)) or hyperedge
-    return names, types
-
-
 def _draw_edge(branch: Tree, edge: Edge, names: Mapping[str, str]) -> None:
     line = Text(f"{names[edge.head]} --{edge.relation}--> {names[edge.tail]}  ", style="cyan")
     twig = branch.add(line.append(f"confidence {edge.confidence:.2f}", style="default"))
@@ -280,21 +266,13 @@ def _where(table: pa.Table, **values: str) -> pa.ChunkedArray:
 
 
 def _excerpt(text: str | None, about: str = "") -> str | None:
-    """Return a text on one line, cut to the part where `about` occurs if it is long."""
+    """Return a text on one line without control characters, cut to the part where `about` occurs if it is long."""
     if text is None:
         return None
-    words = " ".join(text.split())
+    words = "".join(c for c in " ".join(text.split()) if c.isprintable())  # an escape would drive the terminal
     if len(words) <= _EXCERPT:
         return words
     place = max(words.casefold().find(about.casefold()), 0)
     start = max(min(place - _EXCERPT // 2, len(words) - _EXCERPT), 0)
     cut = words[start : start + _EXCERPT].strip()
     return ("…" if start else "") + cut + ("…" if start + _EXCERPT < len(words) else "")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return round(value, 6) if isinstance(value, float) and math.isfinite(value) else value

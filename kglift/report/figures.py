@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
+from kglift.labels import HYPEREDGE
 from kglift.report.record import GRAPH_NAMES, KG, KG_LLM, KG_RANDOM, NONE
 
 P = ParamSpec("P")
@@ -197,14 +198,14 @@ def _draw_interval(axes: Axes, value: Mapping[str, float], graph: str, y: float)
 
 
 def _shape(node: Mapping[str, Any]) -> tuple[str, str]:
-    return _NODE_LOOK["hyper" if node["type"] == "hyperedge" else node["column"]]
+    return _NODE_LOOK["hyper" if node["type"] == HYPEREDGE else node["column"]]
 
 
 def _draw_node(axes: Axes, node: Mapping[str, Any], place: tuple[float, float]) -> None:
     marker, _ = _shape(node)
-    small = node["type"] == "hyperedge"
+    small = node["type"] == HYPEREDGE
     axes.plot(*place, marker, color=INK, markersize=6 if small else 9, zorder=3)
-    name = f"user {node['name']}" if node["column"] == "user" else node["name"]
+    name = " ".join(f"user {node['name']}".split() if node["column"] == "user" else node["name"].split())
     label = name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1].rstrip() + "…"
     if node["column"] == "other" and not small:
         label += f" ({node['hint']})"

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
 
 from kg.ckg import CollaborativeKG
 from kg.graph import Graph
 from kg.terms import INTERACTS, ITEM, LLM, SPLITS, TRAIN, USER
+from kglift.labels import node_labels
 from kglift.report.record import KG, KG_LLM
 from kglift.sentences import relation_words
 
@@ -88,19 +88,6 @@ def neighbourhood(fused: Graph, user_id: str) -> dict[str, Any]:
         "n_items": len(all_items),
         "n_others": int(near["other"].nunique()),
     }
-
-
-def node_labels(graph: Graph) -> tuple[dict[str, str], dict[str, str]]:
-    """Return type and name of each node; a hyperedge is of type `hyperedge` and called by its first text."""
-    types = dict(zip(graph.entities["entity_id"].to_pylist(), graph.entities["type"].to_pylist(), strict=True))
-    names = graph.names()
-    hyperedges = graph.hyperedges["hyperedge_id"].combine_chunks()
-    texts = graph.texts.filter(pc.is_in(graph.texts["entity_id"], value_set=hyperedges)).sort_by("kind").to_pylist()
-    said = {row["entity_id"]: row["text"] for row in reversed(texts)}
-    for hyperedge in hyperedges.to_pylist():
-        types[hyperedge] = "hyperedge"
-        names[hyperedge] = said.get(hyperedge, hyperedge)
-    return types, names
 
 
 def shown_user(fused: Graph, users: list[str]) -> str:

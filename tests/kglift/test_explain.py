@@ -105,6 +105,14 @@ def test_the_terminal_shows_words_that_look_like_markup(graph, finder):
     assert "[red]not markup[/red]" in _rendered(explain(hostile, finder, "5", "7"))
 
 
+def test_a_reply_cannot_drive_the_terminal(graph, finder):
+    sources = graph.sources.to_pandas().replace({"quote": {"a lie": "\x1b[2Ja lie\u202e\a"}})
+    hostile = graph.replace(sources=pa.Table.from_pandas(sources, schema=graph.sources.schema, preserve_index=False))
+    explanation = explain(hostile, finder, "5", "7")
+    assert "\x1b" not in _rendered(explanation)
+    assert "[2Ja lie" in [e.quote for edge in _edges(explanation, "has_mood") for e in edge.evidence]
+
+
 def test_a_long_reply_is_cut_around_the_words_in_question(graph, finder):
     reply = "x" * 400 + " dark " + "y" * 400
     sources = graph.sources.to_pandas().replace({"quote": {"a lie": None}, "reply": {'{"mood": "dark"}': reply}})
