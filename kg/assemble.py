@@ -33,6 +33,16 @@ def entity_ids(raw: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return pc.if_else(pc.match_substring(raw, ":"), raw, prefixed("entity", raw))
 
 
+def entity_id(raw: str) -> str:
+    """Put `entity:` before one raw id that is not qualified; see `entity_ids`."""
+    return raw if ":" in raw else f"entity:{raw}"
+
+
+def raw_id(entity_id: str, entity_type: str) -> str:
+    """Return the id of a user or item without the prefix of its type, as files hold it."""
+    return entity_id.removeprefix(f"{entity_type.lower()}:")
+
+
 def readable_name(entity_id: str) -> str:
     """Return the readable end of an id.
 

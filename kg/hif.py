@@ -15,7 +15,7 @@ from kg.delimited import plain_name, read_utf8
 from kg.errors import DuplicateIdError, FileFormatError
 from kg.files import write_file
 from kg.graph import Graph
-from kg.source import ReadReport
+from kg.source import ReadReport, left_out
 from kg.tables import TABLES
 from kg.terms import DATASET
 
@@ -51,7 +51,7 @@ def write_hif(graph: Graph, path: Path) -> dict[str, int]:
         ],
     }
     write_file(Path(path), (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode("utf-8"))
-    return {name: n for name in ("interactions", "triples", "features") if (n := len(tables[name]))}
+    return left_out(graph, "hyperedges", "members", "texts")
 
 
 def read_hif(path: Path, *, name: str = "") -> tuple[Graph, ReadReport]:
@@ -79,8 +79,12 @@ def read_hif(path: Path, *, name: str = "") -> tuple[Graph, ReadReport]:
         told = _columns("members", row.get("attrs", {}))
         members.append({"role": row.get("direction", "member"), **told, "hyperedge_id": edge, "entity_id": node})
     read = {"nodes": len(nodes), "edges": len(edges), "incidences": len(members)}
-    tables = {"members": members, **_node_tables(nodes, edges, f"dataset:{name or plain_name(path)}")}
-    tables["sources"] = _sources(path, document, tables["hyperedges"])
+    try:
+        tables = {"members": members, **_node_tables(nodes, edges, f"dataset:{name or plain_name(path)}")}
+        tables["sources"] = _sources(document, tables["hyperedges"])
+    except FileFormatError as error:
+        error.add_note(f"in `{path}`")
+        raise
     return Graph.from_rows(**tables), ReadReport(read)
 
 
@@ -107,10 +111,10 @@ def _weight(edge: str, row: Mapping[str, Any]) -> float:
     raise FileFormatError(msg)
 
 
-def _sources(path: Path, document: dict[str, Any], hyperedges: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _sources(document: dict[str, Any], hyperedges: list[dict[str, Any]]) -> list[dict[str, Any]]:
     told = document.get("metadata", {}).get("sources", [])
     if not isinstance(told, list) or not all(isinstance(row, dict) for row in told):
-        msg = f"`{path}`: metadata.sources is no list of objects; remove it or give each source `source` and `kind`"
+        msg = f"metadata.sources is `{str(told)[:80]}`, no list of objects; remove it or give each source `source` and `kind`"
         raise FileFormatError(msg)
     used = {row["source"] for row in hyperedges} - {row.get("source") for row in told}
     return [*told, *({"source": source, "kind": DATASET} for source in sorted(used))]

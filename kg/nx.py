@@ -18,7 +18,7 @@ from kg.delimited import plain_name, read_utf8
 from kg.errors import FileFormatError, SchemaError, WriteError
 from kg.files import write_file
 from kg.graph import Graph
-from kg.source import ReadReport
+from kg.source import ReadReport, left_out
 from kg.tables import TABLES
 from kg.terms import DATASET, INTERACTS
 
@@ -92,7 +92,7 @@ def write_graphml(graph: Graph, path: Path) -> dict[str, int]:
         _check_xml(path, texts)
     networkx.write_graphml_xml(made, sink)
     write_file(Path(path), sink.getvalue())
-    return {name: n for name in ("texts", "features") if (n := len(graph.tables()[name]))}
+    return left_out(graph, *_ENDS, "hyperedges")
 
 
 def read_graphml(path: Path, *, name: str = "") -> tuple[Graph, ReadReport]:

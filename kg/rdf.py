@@ -23,7 +23,7 @@ from kg.delimited import plain_name, read_utf8
 from kg.errors import FileFormatError
 from kg.files import write_file
 from kg.graph import Graph
-from kg.source import ReadReport
+from kg.source import ReadReport, left_out
 from kg.tables import TABLES
 from kg.terms import DATASET
 
@@ -52,7 +52,6 @@ _PREFIXES = {"rdf": _RDF, "rdfs": "http://www.w3.org/2000/01/rdf-schema#", "term
 _GRAPH = f"{_BASE}graph"
 _IRI = re.compile(r"""(https?|urn|ftp|tag):[^\x00-\x20\x7f-\xa0\s<>"{}|\\^`]+""")
 _SUFFIXES: dict[str, Format] = {".ttl": "turtle", ".nt": "nt"}
-_LEFT_OUT = ("interactions", "hyperedges", "members", "texts", "features")
 
 
 def write_rdf(graph: Graph, path: Path, format: Format = "turtle") -> dict[str, int]:
@@ -77,7 +76,7 @@ def write_rdf(graph: Graph, path: Path, format: Format = "turtle") -> dict[str, 
     if format == "nt":
         data = b"".join(sorted(data.splitlines(keepends=True)))
     write_file(Path(path), data)
-    return {name: n for name in _LEFT_OUT if (n := len(graph.tables()[name]))}
+    return left_out(graph, "triples")
 
 
 def read_rdf(path: Path, *, name: str = "", language: str = "en") -> tuple[Graph, ReadReport]:
@@ -99,7 +98,11 @@ def read_rdf(path: Path, *, name: str = "", language: str = "en") -> tuple[Graph
     read = _Reading(f"dataset:{name or plain_name(path)}", language)
     for head, predicate, tail in parsed:
         read.take(head, predicate, tail)
-    return read.finish()
+    try:
+        return read.finish()
+    except FileFormatError as error:
+        error.add_note(f"in `{path}`")
+        raise
 
 
 def format_of(path: Path) -> Format:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from kg.assemble import readable_name
 from kg.delimited import one_line, read_utf8, write_columns
 from kg.errors import DuplicateIdError, FileFormatError, UnknownIdError, first_five
 
@@ -28,6 +29,11 @@ class Remap:
     path: Path | None = None
     raw: Mapping[int, str] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
+
+    def name(self, number: int) -> str:
+        """Return the name of a number, an IRI shortened to its readable end; empty where it has none."""
+        name = self.names.get(number, "")
+        return readable_name(name) if "://" in name else name
 
     def ids(self, numbers: Ints, qualify: Callable[[str], str], used_in: Path) -> pa.Array:
         """Turn numbers, (n,) int64, into ids.

@@ -33,6 +33,11 @@ class ReadReport:
         return f"read {', '.join(parts) or 'nothing'}; dropped {', '.join(lost) or 'nothing'}"
 
 
+def left_out(graph: Graph, *held: str) -> dict[str, int]:
+    """Return table -> rows of the tables that a format does not hold; entities and sources it holds in some way."""
+    return {name: n for name, n in graph.counts().items() if n and name not in ("entities", "sources", *held)}
+
+
 class Source(Registered, package="kg.sources"):
     """A file format that holds interactions, facts or both; a member is one file.
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kg.assemble import ENTITY, Assembly, entity_table, readable_name
+from kg.assemble import ENTITY, Assembly, entity_id, entity_table, raw_id
 from kg.delimited import TextTable, locate, plain_name, read_delimited, require, write_columns
 from kg.errors import WriteError
 from kg.files import atomic_directory
 from kg.graph import Graph
 from kg.ids import IdMap
 from kg.remap import Ints, Remap, read_remap, write_remap
-from kg.source import ReadReport, Source
-from kg.sources.lightgcn import describe_listed, raw_id, read_split_lists, write_split_lists
+from kg.source import ReadReport, Source, left_out
+from kg.sources.lightgcn import describe_listed, read_split_lists, write_split_lists
 from kg.terms import ITEM
 
 
@@ -58,7 +58,7 @@ class KGAT(Source, name="kgat"):
         with atomic_directory(path) as folder:
             write_split_lists(folder, graph, items)
             write_numbered_facts(folder, graph, items)
-        return {t: n for t in ("hyperedges", "members", "texts", "features") if (n := len(graph.tables()[t]))}
+        return left_out(graph, "interactions", "triples")
 
 
 def read_numbered_facts(made: Assembly, folder: Path, facts: TextTable, numbers: Ints, items: Remap) -> None:
@@ -82,14 +82,14 @@ def read_numbered_facts(made: Assembly, folder: Path, facts: TextTable, numbers:
         is_item = np.isin(number, numbers)
         ids = np.empty(len(number), dtype=object)
         ids[is_item] = items.ids(number[is_item], lambda raw: f"item:{raw}", facts.path).to_numpy(zero_copy_only=False)
-        others = entities.ids(number[~is_item], _entity_id, facts.path)
+        others = entities.ids(number[~is_item], entity_id, facts.path)
         ids[~is_item] = others.to_numpy(zero_copy_only=False)
         ends[end] = pa.array(ids, pa.string())
     made.triples.append(pa.table({**ends, "relation": _relations(folder, facts)}))
     items_too = set(numbers.tolist())
     other = [n for n in entities.raw if n not in items_too]
-    named = [readable_name(n) if "://" in n else n for n in (entities.names.get(n, "") for n in other)]
-    made.describe(entity_table(pa.array([_entity_id(entities.raw[n]) for n in other], pa.string()), ENTITY, named))
+    ids = pa.array([entity_id(entities.raw[n]) for n in other], pa.string())
+    made.describe(entity_table(ids, ENTITY, [entities.name(n) for n in other]))
 
 
 def write_numbered_facts(folder: Path, graph: Graph, items: IdMap) -> None:
@@ -117,10 +117,6 @@ def write_numbered_facts(folder: Path, graph: Graph, items: IdMap) -> None:
     write_remap(folder / "item_list.txt", [raw_id(i, ITEM) for i in items.ids], [named[i] for i in items.ids])
     write_remap(folder / "entity_list.txt", entities.ids, [named[e] for e in entities.ids])
     write_remap(folder / "relation_list.txt", relations.ids)
-
-
-def _entity_id(raw: str) -> str:
-    return raw if ":" in raw else f"entity:{raw}"
 
 
 def _relations(folder: Path, facts: TextTable) -> pa.Array:

@@ -8,16 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kg.assemble import Assembly, entity_table, prefixed
+from kg.assemble import Assembly, entity_table, prefixed, raw_id
 from kg.delimited import locate, plain_name, read_bytes, read_delimited, require, write_columns
 from kg.errors import FileFormatError
 from kg.files import atomic_directory
 from kg.graph import Graph
 from kg.ids import IdMap
 from kg.remap import Ints, Remap, read_remap, write_remap
-from kg.source import ReadReport, Source
+from kg.source import ReadReport, Source, left_out
 from kg.sources.kgat import read_numbered_facts, write_numbered_facts
-from kg.sources.lightgcn import describe_listed, raw_id
+from kg.sources.lightgcn import describe_listed
 from kg.terms import ITEM, USER
 
 _RATINGS = ("ratings_final.txt", "ratings_final.npy")
@@ -83,7 +83,7 @@ class KGCN(Source, name="kgcn"):
             write_columns(folder / "ratings_final.txt", columns, titles=(), delimiter="\t")
             write_remap(folder / "user_list.txt", [raw_id(u, USER) for u in users.ids])
             write_numbered_facts(folder, graph, items)
-        return {t: n for t in ("hyperedges", "members", "texts", "features") if (n := len(graph.tables()[t]))}
+        return left_out(graph, "interactions", "triples")
 
 
 def _items(folder: Path, *, needed: bool) -> Remap:

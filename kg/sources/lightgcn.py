@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kg.assemble import Assembly, entity_table, readable_name
+from kg.assemble import Assembly, entity_table, raw_id
 from kg.delimited import locate, plain_name, read_lists, require, write_lists
 from kg.errors import SplitError
 from kg.files import atomic_directory
 from kg.graph import Graph
 from kg.ids import IdMap
 from kg.remap import Ints, Remap, read_remap, write_remap
-from kg.source import ReadReport, Source
+from kg.source import ReadReport, Source, left_out
 from kg.terms import ITEM, SPLITS, TEST, TRAIN, UNSPLIT, USER
 
 
@@ -54,13 +54,7 @@ class LightGCN(Source, name="lightgcn"):
             write_split_lists(folder, graph, items)
             named = graph.names()
             write_remap(folder / "item_list.txt", [raw_id(i, ITEM) for i in items.ids], [named[i] for i in items.ids])
-        kept = ("entities", "interactions", "sources")
-        return {t: len(rows) for t, rows in graph.tables().items() if t not in kept and len(rows)}
-
-
-def raw_id(entity_id: str, entity_type: str) -> str:
-    """Return an id without the prefix of its type, as files hold it."""
-    return entity_id.removeprefix(f"{entity_type.lower()}:")
+        return left_out(graph, "interactions")
 
 
 def read_split_lists(made: Assembly, folder: Path, users: Remap, items: Remap) -> Ints:
@@ -99,13 +93,7 @@ def read_split_lists(made: Assembly, folder: Path, users: Remap, items: Remap) -
 def describe_listed(made: Assembly, listed: Remap, entity_type: str) -> None:
     """Describe every user or item of a list, whether or not it occurs elsewhere."""
     ids = pa.array([f"{entity_type.lower()}:{raw}" for raw in listed.raw.values()], pa.string())
-    made.describe(entity_table(ids, entity_type, listed_names(listed)))
-
-
-def listed_names(listed: Remap) -> list[str]:
-    """Return the name of each entry of a list, an IRI shortened to its readable end; empty where it has none."""
-    names = (listed.names.get(number, "") for number in listed.raw)
-    return [readable_name(name) if "://" in name else name for name in names]
+    made.describe(entity_table(ids, entity_type, [listed.name(number) for number in listed.raw]))
 
 
 def write_split_lists(folder: Path, graph: Graph, items: IdMap) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kg.assemble import Assembly, check_ids, entity_ids, entity_table, prefixed
+from kg.assemble import Assembly, check_ids, entity_ids, entity_table, prefixed, raw_id
 from kg.delimited import TextTable, locate, one_line, read_delimited, require, write_columns
 from kg.errors import FileFormatError, did_you_mean
 from kg.files import atomic_directory
 from kg.graph import Graph
-from kg.source import ReadReport, Source
+from kg.source import ReadReport, Source, left_out
 from kg.terms import ITEM, SPLITS, UNSPLIT, USER
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -129,7 +129,7 @@ class RecBole(Source, name="recbole"):
                 _write_entities(graph, entity_type, folder / f"{name}.{suffix}")
             if len(graph.triples):
                 _write_facts(graph, folder, name)
-        return {t: n for t in ("hyperedges", "members", "texts", "features") if (n := len(graph.tables()[t]))}
+        return left_out(graph, "interactions", "triples")
 
 
 def _only_name(folder: Path) -> str:
@@ -194,18 +194,14 @@ def _resolve(ids: pa.ChunkedArray, same_as: Mapping[str, str]) -> pa.ChunkedArra
     return pc.coalesce(pa.array(list(same_as.values()), pa.string()).take(place), ids)
 
 
-def _raw(entity_id: str, entity_type: str) -> str:
-    return entity_id.removeprefix(f"{entity_type.lower()}:")
-
-
 def _write_interactions(graph: Graph, folder: Path, name: str) -> None:
     table = graph.interactions
     titles = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
     for split in pc.unique(table["split"]).to_pylist() or [UNSPLIT]:
         part = table.filter(pc.equal(table["split"], split))
         columns = [
-            [_raw(i, USER) for i in part["user_id"].to_pylist()],
-            [_raw(i, ITEM) for i in part["item_id"].to_pylist()],
+            [raw_id(i, USER) for i in part["user_id"].to_pylist()],
+            [raw_id(i, ITEM) for i in part["item_id"].to_pylist()],
             ["" if v is None else repr(v) for v in part["value"].to_pylist()],
             ["" if t is None else str(t) for t in part["timestamp"].to_pylist()],
         ]
@@ -216,7 +212,7 @@ def _write_interactions(graph: Graph, folder: Path, name: str) -> None:
 def _write_entities(graph: Graph, entity_type: str, path: Path) -> None:
     chosen = graph.entities.filter(pc.equal(graph.entities["type"], entity_type))
     key = f"{entity_type.lower()}_id:token"
-    ids = [_raw(i, entity_type) for i in chosen["entity_id"].to_pylist()]
+    ids = [raw_id(i, entity_type) for i in chosen["entity_id"].to_pylist()]
     columns = [ids, one_line(chosen["name"].to_pylist()), one_line(chosen["text"].to_pylist())]
     _write_atomic(path, [key, "name:token_seq", "text:token_seq"], columns)
 
@@ -227,7 +223,7 @@ def _write_facts(graph: Graph, folder: Path, name: str) -> None:
     _write_atomic(folder / f"{name}.kg", ["head_id:token", "relation_id:token", "tail_id:token"], columns)
     items = graph.ids_of(ITEM)
     _write_atomic(
-        folder / f"{name}.link", ["item_id:token", "entity_id:token"], [[_raw(i, ITEM) for i in items], items]
+        folder / f"{name}.link", ["item_id:token", "entity_id:token"], [[raw_id(i, ITEM) for i in items], items]
     )
 
 

@@ -9,13 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from kg.assemble import Assembly, check_ids, entity_table, prefixed
+from kg.assemble import Assembly, check_ids, entity_table, prefixed, raw_id
 from kg.delimited import TextTable, parse_csv, plain_name, read_bytes, read_utf8
 from kg.errors import ConfigError, FileFormatError, WriteError, did_you_mean, first_five
 from kg.files import write_file
 from kg.graph import Graph
-from kg.source import ReadReport, Source
-from kg.sources.lightgcn import raw_id
+from kg.source import ReadReport, Source, left_out
 from kg.terms import ITEM, SPLITS, UNSPLIT, USER
 
 _CSV, _TSV, _PARQUET = ".csv", ".tsv", ".parquet"
@@ -115,8 +114,7 @@ class Table(Source, name="table"):
             raise WriteError(msg)
         write_file(path, _serialised(pairs, suffix))
         write_file(beside, _serialised(items, suffix))
-        kept = ("entities", "interactions", "sources")
-        return {t: len(rows) for t, rows in graph.tables().items() if t not in kept and len(rows)}
+        return left_out(graph, "interactions")
 
 
 def _format_of(path: Path) -> str:

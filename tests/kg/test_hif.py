@@ -65,7 +65,7 @@ def test_a_foreign_file_needs_nothing_but_incidences(tmp_path: Path) -> None:
         ({"incidences": [], "nodes": [{"node": 1, "attrs": 2}]}, r"attrs of nodes\[0\] are `2`; expected an object"),
         ({"incidences": [], "nodes": [{"node": 1, "attrs": {"texts": "x"}}]}, r"attrs of nodes\[0\] are"),
         ({"incidences": [], "metadata": 3}, "`metadata` is no object"),
-        ({"incidences": [], "metadata": {"sources": [1]}}, "metadata.sources is no list of objects"),
+        ({"incidences": [], "metadata": {"sources": [1]}}, r"metadata.sources is `\[1\]`, no list of objects"),
         ({"incidences": [], "edges": [{"edge": 1, "weight": "big"}]}, "weight of edge `1` is `big`; expected a number"),
     ],
 )
