@@ -60,8 +60,9 @@ class FusionReport:
         merged: `{entity_id, canonical_id, reason}` of each entity that went into another.
         too_large: groups of namesakes that were left alone because they exceed `max_cluster`.
         duplicates: table -> rows that said again what another row of the same key says.
-        conflicts: `{kind, head, relation, values}`; kind `functional` (several tails) or `entity` (one id, several
-            types or names; the base's row is kept, else the smallest).
+        conflicts: `{kind, head, relation, values}`; kind `functional` (several tails), `entity` (one id, several types
+            or names; the base's row is kept, else the smallest) or `namesakes` (ids of one name, of which data sets
+            state several; none was merged).
         dropped: `{table, row, reason}` of each row that was left out, reason `low_confidence` or `self_loop`.
     """
 
@@ -84,7 +85,8 @@ def fuse(base: Graph, *fragments: Graph, config: FuseConfig | None = None) -> tu
 
     One fact from two sources stays two rows; one source that states it twice gives one row with the higher confidence
     (`CollaborativeKG` combines the rows of one fact by noisy or, 1 - prod(1 - c); it is done there and nowhere else).
-    Fusing again changes nothing, and the order of fragments does not matter. Under one id the base's entity row wins.
+    The order of fragments does not matter, and fusing again changes nothing as long as one id means one thing in all
+    graphs; where it does not, the base's entity row wins, else the smallest, and the report lists it as a conflict.
     Two sources that use one hyperedge id for different things get `ID@SOURCE` for all but one. Hyperedge weights,
     texts and features are not thresholded.
 
@@ -130,7 +132,7 @@ def fuse(base: Graph, *fragments: Graph, config: FuseConfig | None = None) -> tu
         merged=resolution.decisions.to_pylist(),
         too_large=[list(group) for group in resolution.too_large],
         duplicates={name: before[name] - len(fused_tables[name]) - lost[name] for name in TABLES},
-        conflicts=conflicts + _functional_conflicts(fused, config.functional),
+        conflicts=conflicts + _namesakes(resolution) + _functional_conflicts(fused, config.functional),
         dropped=weak + loops,
     )
     return fused, report
@@ -292,6 +294,13 @@ def _entity_conflicts(entities: pa.Table) -> list[dict[str, Any]]:
         {"kind": "entity", "head": i, "relation": None, "values": sorted(f"{t} {n}" for t, n in rows)}
         for i, rows in sorted(said.items())
         if len(rows) > 1
+    ]
+
+
+def _namesakes(resolution: Resolution) -> list[dict[str, Any]]:
+    return [
+        {"kind": "namesakes", "head": group[0], "relation": None, "values": list(group)}
+        for group in resolution.ambiguous
     ]
 
 

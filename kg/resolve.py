@@ -60,10 +60,13 @@ class Resolution:
     Attributes:
         decisions: columns entity_id, canonical_id, reason; one row for each entity that goes, sorted.
         too_large: the groups that exceeded `max_cluster` and were left alone, each sorted.
+        ambiguous: the groups that hold several entities of data sets and were left alone: a data set that gives two
+            ids means two things, and nothing says which of them a namesake is.
     """
 
     decisions: pa.Table
     too_large: tuple[tuple[str, ...], ...] = ()
+    ambiguous: tuple[tuple[str, ...], ...] = ()
 
     def rewrite(self, name: str, table: pa.Table) -> pa.Table:
         """Return table `name` with every id that goes replaced by the one that stays; rows are not merged."""
@@ -97,11 +100,14 @@ def normalise(name: str) -> str:
 def resolve(graph: Graph, config: ResolveConfig | None = None) -> Resolution:
     """Find entities of one type whose normalised names are equal; users and items are never touched.
 
+    Two entities that data sets state are never merged with each other, whatever their names.
+
     Source:
         Own rule; exact matching on a normal form, as the exact resolver of neo4j-graphrag (1.18) does on raw names.
 
     Deviations:
-        Groups are closed transitively, capped in size, and reported before anything is rewritten.
+        Groups are closed transitively, capped in size, and reported before anything is rewritten; namesakes that data
+        sets tell apart stay apart.
     """
     return cluster(graph, same_name_pairs(graph), config or ResolveConfig())
 
@@ -121,7 +127,7 @@ def same_name_pairs(graph: Graph) -> list[Pair]:
 
 
 def cluster(graph: Graph, pairs: Iterable[Pair], config: ResolveConfig) -> Resolution:
-    """Close pairs transitively and choose who stays: an entity that a data set states, else the smallest id.
+    """Close pairs transitively and choose who stays: the entity that a data set states, else the smallest id.
 
     Any finder of pairs can feed this, so chains and caps are handled in one place.
 
@@ -138,15 +144,18 @@ def cluster(graph: Graph, pairs: Iterable[Pair], config: ResolveConfig) -> Resol
         reasons.setdefault(other, reason)
     groups = _groups(ids, listed)
     stated = _stated_by_data(graph) if groups else frozenset()
-    rows, too_large = [], []
+    rows, too_large, ambiguous = [], [], []
     for group in groups:
+        if sum(i in stated for i in group) > 1:
+            ambiguous.append(tuple(group))
+            continue
         if len(group) > config.max_cluster:
             too_large.append(tuple(group))
             continue
         stays = min(group, key=lambda i: (i not in stated, i))
         rows += [{"entity_id": i, "canonical_id": stays, "reason": reasons[i]} for i in group if i != stays]
     decisions = pa.Table.from_pylist(sorted(rows, key=lambda r: r["entity_id"]), schema=DECISIONS)
-    return Resolution(decisions, tuple(sorted(too_large)))
+    return Resolution(decisions, tuple(sorted(too_large)), tuple(sorted(ambiguous)))
 
 
 def _groups(ids: IdMap, pairs: list[Pair]) -> list[list[str]]:

@@ -98,6 +98,20 @@ def test_conflicts_under_functional_relations_are_kept_and_reported() -> None:
     assert facts(toy_graph()) < facts(fused)
 
 
+def test_namesakes_of_the_data_set_are_reported_and_not_merged() -> None:
+    base = fragment(
+        ("item:1", "acted_by", "person:a1", 1.0),
+        ("item:2", "acted_by", "person:a2", 1.0),
+        by="dataset:x",
+        sources=[source("dataset:x", "dataset")],
+        entities=[{"entity_id": f"person:a{n}", "type": "Person", "name": "Anna"} for n in (1, 2)],
+    )
+    fused, report = fuse(base, fragment(("item:1", "acted_by", "person:anna", 0.5)))
+    ids = ["person:a1", "person:a2", "person:anna"]
+    assert report.conflicts == [{"kind": "namesakes", "head": "person:a1", "relation": None, "values": ids}]
+    assert set(ids) <= set(fused.entities["entity_id"].to_pylist())
+
+
 def test_under_one_id_the_base_wins_and_the_other_is_reported() -> None:
     other = fragment(MOOD, entities=[{"entity_id": "mood:dark", "type": "Colour", "name": "black"}])
     fused, report = fuse(toy_graph(), other)
@@ -186,14 +200,20 @@ def test_settings_out_of_range_are_refused() -> None:
 
 names = st.sampled_from(["Dark", "dark", "The Dark", "noir", "Noir!", "x"])
 kinds = st.sampled_from(["Mood", "Theme"])
+DARK, NOIR = ("Dark", "dark", "The Dark"), ("noir", "Noir!")
+ONE_MEANING = {"e:0": DARK, "e:1": DARK, "e:2": NOIR, "e:3": NOIR, "e:4": DARK, "e:5": ("x",)}
 ids = st.sampled_from([f"e:{n}" for n in range(6)])
 confidences = st.sampled_from([0.0, 0.25, 0.5, 1.0])
 
 
 @st.composite
-def fragments(draw: st.DrawFn) -> Graph:
-    """Draw a fragment whose ids, names and sources collide with those of others."""
+def fragments(draw: st.DrawFn, *, one_meaning: bool = False) -> Graph:
+    """Draw a fragment whose ids, names and sources collide with those of others; perhaps one id means two things."""
     entities = {i: {"entity_id": i, "type": draw(kinds), "name": draw(names)} for i in draw(st.sets(ids, min_size=2))}
+    if one_meaning:
+        entities = {
+            i: {**row, "type": "Mood", "name": draw(st.sampled_from(ONE_MEANING[i]))} for i, row in entities.items()
+        }
     known = st.sampled_from([*sorted(entities), "item:1", "item:2"])
     by = st.sampled_from(["llm:c", "llm:d", "dataset:toy"])
     triples = draw(st.lists(st.tuples(known, st.just("r"), known, by), unique=True, max_size=6))
@@ -219,7 +239,7 @@ configs = st.builds(
 )
 
 
-@given(fragments(), fragments(), configs)
+@given(fragments(one_meaning=True), fragments(one_meaning=True), configs)
 @settings(deadline=None, max_examples=40)
 def test_fusing_again_changes_nothing(one: Graph, other: Graph, config: FuseConfig) -> None:
     once, _ = fuse(toy_graph(), one, other, config=config)

@@ -71,6 +71,13 @@ def test_the_entity_that_a_data_set_states_stays() -> None:
     assert merged(resolve(by_data)) == {"a": "c", "b": "c"}
 
 
+def test_namesakes_that_a_data_set_tells_apart_stay_apart() -> None:
+    named = [("a", "T", "x"), ("b", "T", "X"), ("c", "T", "the x"), ("o", "T", "other")]
+    resolution = resolve(entities(*named, facts=[fact("o", "a", "d"), fact("b", "o", "d"), fact("o", "c", "l")]))
+    assert merged(resolution) == {}
+    assert resolution.ambiguous == (("a", "b", "c"),)
+
+
 @given(st.permutations([("a", "b", "1"), ("b", "c", "2"), ("d", "c", "3"), ("x", "y", "4")]))
 def test_chains_close_whatever_the_order_of_pairs(pairs: list[tuple[str, str, str]]) -> None:
     graph = entities(*((i, "T", i) for i in "abcdxy"))
