@@ -114,7 +114,7 @@ def _weight(edge: str, row: Mapping[str, Any]) -> float:
 def _sources(document: dict[str, Any], hyperedges: list[dict[str, Any]]) -> list[dict[str, Any]]:
     told = document.get("metadata", {}).get("sources", [])
     if not isinstance(told, list) or not all(isinstance(row, dict) for row in told):
-        msg = f"metadata.sources is `{str(told)[:80]}`, no list of objects; remove it or give each source `source` and `kind`"
+        msg = f"metadata.sources is `{str(told)[:80]}`, no list of objects; remove or correct it"
         raise FileFormatError(msg)
     used = {row["source"] for row in hyperedges} - {row.get("source") for row in told}
     return [*told, *({"source": source, "kind": DATASET} for source in sorted(used))]

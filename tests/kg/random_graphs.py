@@ -33,9 +33,11 @@ def graphs(draw: st.DrawFn) -> Graph:
             {"head": h, "relation": r, "tail": t, "confidence": draw(st.one_of(st.just(1.0), _UNIT)), "source": s}
             for h, r, t, s in triples
         ],
-        hyperedges=[{"hyperedge_id": "h", "relation": draw(TEXTS), "weight": draw(_UNIT), "source": sources[0]}],
+        hyperedges=[
+            {"hyperedge_id": "hyperedge:1", "relation": draw(TEXTS), "weight": draw(_UNIT), "source": sources[0]}
+        ],
         members=[
-            {"hyperedge_id": "h", "entity_id": e, "role": role, "position": position}
+            {"hyperedge_id": "hyperedge:1", "entity_id": e, "role": role, "position": position}
             for e, role, position in draw(st.lists(members, max_size=4, unique=True))
         ],
         sources=[
