@@ -221,7 +221,8 @@ class Asker:
                 self._pace.pause(error.retry_after_s)
             raise
         finally:
-            await self._budget.settle(estimate, used)
+            self._budget.settle(estimate, used)
+            self._pace.give_back(estimate - used)
         return completion
 
     async def _complete(self, request: Request) -> Completion:

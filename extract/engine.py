@@ -1,9 +1,9 @@
 """The engine: a method's questions in, a graph fragment and a summary out; every answer is paid for once.
 
-Three passes over the units, none of which holds them in memory. Before anything is sent, each unit is checked: its id
-is new and it shows train interactions only. Then the open questions are asked and every reply goes to the ledger. Then
-the facts are made from the ledger, in the order of the units: they do not depend on which reply came first, nor on how
-often the run was interrupted.
+Three passes over the units, none of which holds more of them than their ids. Before anything is sent, each unit is
+checked: its id is new and it shows train interactions only. Then the open questions are asked and every reply goes to
+the ledger. Then the facts are made from the ledger, in the order of the units: they do not depend on which reply came
+first, nor on how often the run was interrupted.
 """
 
 import asyncio
@@ -198,7 +198,7 @@ class _Run:
         unit = chain.unit
         if chain.parsed is None:
             stored = self.ledger.unit(self.questions.run, unit.unit_id)
-            reason = chain.reason if stored is None or not chain.is_open else stored.reason
+            reason = stored.reason if stored is not None and chain.is_open else chain.reason
             outcome.set_aside.add([Rejected(reason.partition(":")[0], unit.unit_id)])
             outcome.counts[SET_ASIDE] += 1
             return UnitState(unit.unit_id, place, SET_ASIDE, chain.attempts, reason)

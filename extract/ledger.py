@@ -27,6 +27,7 @@ from extract.ledger_rows import (
     SET_ASIDE,
     STATES,
     Operation,
+    Run,
     StoredReply,
     UnitState,
     beat,
@@ -72,6 +73,11 @@ class Ledger:
             self.write(lambda c: leave(c, self.runner))
         finally:
             self._connection.close()
+
+    def runs(self) -> list[Run]:
+        """Return the runs that the ledger knows, the oldest first."""
+        rows = self._all("SELECT run, method, prompt, prompt_version, model FROM runs ORDER BY created, run", ())
+        return [Run(*row) for row in rows]
 
     def reply(self, key: str) -> StoredReply | None:
         """Return the reply to a request, valid or not, if there is one."""

@@ -49,6 +49,17 @@ class NewReply:
 
 
 @dataclass(frozen=True)
+class Run:
+    """What is the same for all units of an extraction; `run` is its address."""
+
+    run: str
+    method: str
+    prompt: str
+    prompt_version: str
+    model: str
+
+
+@dataclass(frozen=True)
 class UnitState:
     """Where a unit stands; `reason` says why it is not done."""
 

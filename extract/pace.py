@@ -9,26 +9,29 @@ from extract.errors import BudgetError
 class Pace:
     """Requests and tokens a minute, evenly spaced, and pauses that a server asks for.
 
-    Each request reserves the next free moment: no bursts, so a limit holds in every window of a minute.
+    Each request takes the next free moment: no bursts, so a limit holds in every window of a minute.
 
     Args:
         requests_per_minute: None = no limit.
-        tokens_per_minute: None = no limit; counts estimates, since a reply's length is not known before.
+        tokens_per_minute: None = no limit; a request counts as its estimate until its reply comes.
     """
 
     def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
         self._request_s = 60.0 / requests_per_minute if requests_per_minute else 0.0
         self._token_s = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
-        self._free_at = 0.0
-        self._paused_until = 0.0
+        self._next_request = self._next_token = self._paused_until = 0.0
 
     async def turn(self, n_tokens: int) -> None:
         """Wait for this request's turn."""
-        now = time.monotonic()
-        start = max(now, self._free_at)
-        self._free_at = max(self._free_at, start + max(self._request_s, n_tokens * self._token_s))
+        start = max(time.monotonic(), self._next_request, self._next_token)
+        self._next_request = start + self._request_s
+        self._next_token = start + n_tokens * self._token_s
         while (wait := max(start, self._paused_until) - time.monotonic()) > 0:
             await asyncio.sleep(wait)
+
+    def give_back(self, n_tokens: int) -> None:
+        """Let others have the tokens that an estimate was too high by."""
+        self._next_token -= n_tokens * self._token_s
 
     def pause(self, seconds: float) -> None:
         """Let no request start for some seconds."""
@@ -49,7 +52,7 @@ class Budget:
         self._limit = limit
         self._spent = spent
         self._reserved = 0
-        self._settled = asyncio.Condition()
+        self._settled = asyncio.Event()
 
     async def reserve(self, estimate: int) -> None:
         """Set tokens aside for a request; wait where requests under way may still turn out cheaper.
@@ -57,24 +60,19 @@ class Budget:
         Raises:
             BudgetError: if the estimate does not fit and nothing is under way.
         """
-        if self._limit is None:
-            return
-        async with self._settled:
-            while self._spent + self._reserved + estimate > self._limit:
-                if self._reserved == 0:
-                    msg = (
-                        f"the budget of {self._limit} tokens is spent: {self._spent} are paid and the next request "
-                        f"needs up to {estimate}; every answer is kept, raise `budget_tokens` and run again to go on"
-                    )
-                    raise BudgetError(msg)
-                await self._settled.wait()
-            self._reserved += estimate
+        while self._limit is not None and self._spent + self._reserved + estimate > self._limit:
+            if self._reserved == 0:
+                msg = (
+                    f"the budget of {self._limit} tokens is spent: {self._spent} are paid and the next request "
+                    f"needs up to {estimate}; every answer is kept, raise `budget_tokens` and run again to go on"
+                )
+                raise BudgetError(msg)
+            self._settled.clear()
+            await self._settled.wait()
+        self._reserved += estimate
 
-    async def settle(self, estimate: int, used: int) -> None:
+    def settle(self, estimate: int, used: int) -> None:
         """Replace an estimate by what was used."""
-        if self._limit is None:
-            return
-        async with self._settled:
-            self._reserved -= estimate
-            self._spent += used
-            self._settled.notify_all()
+        self._reserved -= estimate
+        self._spent += used
+        self._settled.set()

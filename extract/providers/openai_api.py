@@ -70,8 +70,7 @@ class OpenAIAPI(Provider, name="openai_api"):
 
         def __post_init__(self) -> None:
             """Check the values."""
-            parts = urlsplit(self.base_url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            if not _is_url(self.base_url):
                 msg = f"`base_url` is `{_shown(self.base_url)}`; expected a URL, e.g. `https://api.example.com/v1`"
                 raise ConfigError(msg)
             if not self.model.strip():
@@ -267,8 +266,17 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
 def _shown(url: str) -> str:
     """Return a URL without user, password, query and fragment: those may hold secrets."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+    place = url.partition("?")[0].partition("#")[0]
+    scheme, separator, rest = place.rpartition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

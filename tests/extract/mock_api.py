@@ -68,6 +68,10 @@ def mock_api(behave: Behave) -> Iterator[MockApi]:
         ready.set()
         await stop.wait()
         await runner.cleanup()
+        hanging = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
     thread.start()

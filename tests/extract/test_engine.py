@@ -133,7 +133,9 @@ def test_a_unit_without_valid_reply_is_set_aside_and_the_run_goes_on(
 def test_set_aside_units_can_be_retried(tmp_path: Path) -> None:
     run(tmp_path, lambda r: "no", max_units=2)
     with Ledger(tmp_path / "ledger") as ledger:
-        ((found,),) = ledger._all("SELECT run FROM runs", ())
+        (run_of_both,) = ledger.runs()
+        assert (run_of_both.method, run_of_both.prompt_version, run_of_both.model) == ("mood", "v1", "scripted")
+        found = run_of_both.run
         assert ledger.counts(found) == {**dict.fromkeys(STATES, 0), "set_aside": 2}
         assert [(u.unit_id, u.attempts, u.reason) for u in ledger.units(found, "set_aside")] == [
             ("item:1", 3, "invalid_json"),
@@ -468,7 +470,7 @@ _reply = st.one_of(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(replies=st.lists(_reply, min_size=8, max_size=8), cut=st.booleans())
 def test_no_reply_can_stop_a_run(replies: list[str], cut: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
     answers = dict(zip(ITEMS, replies, strict=True))

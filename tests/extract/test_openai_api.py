@@ -174,6 +174,8 @@ def test_an_unreachable_endpoint_is_one_line_without_credentials(tmp_path: Path)
     ("values", "words"),
     [
         (("example.com/v1", "m"), "`base_url` is .* expected a URL"),
+        (("http://me:secret@x:port/v1", "m"), "`base_url` is `http://x:port/v1`"),
+        (("http://[x/v1", "m"), r"`base_url` is `http://\[x/v1`"),
         (("http://x/v1", " "), "`model` is empty"),
         (("http://x/v1", "m", "ENV", 0), "`max_in_flight` is 0"),
     ],
