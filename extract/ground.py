@@ -7,14 +7,34 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic.config import JsonDict
+
 AMBIGUOUS = "ambiguous"
 NOT_IN_CATALOGUE = "not_in_catalogue"
+
+_FIRST = r"[^\s!-@\[-`{-~]"
+_NEXT = r"[^\s!-/:-@\[-`{-~]{0,14}"
+CONCEPT_FORM: JsonDict = {
+    "maxLength": 28,
+    "pattern": rf"^{_FIRST}{_NEXT}(['-]{_NEXT})?( {_NEXT}(['-]{_NEXT})?){{0,3}}$",
+}
+"""JSON schema of a short name: a letter first, up to four words, no punctuation. It keeps small models from rambling;
+methods put it into the schema only, so that another model's slip costs one name and not the whole reply."""
 
 _MAX_SLUG = 48
 _WORD = re.compile(r"[^\W_]+")
 _YEAR = re.compile(r"\s*[(\[]((?:18|19|20)\d\d)[)\]]\s*$")
 _ARTICLES = "the|a|an|il|lo|la|le|les|el|los|las|der|die|das|un|une|l'"
 _INVERTED = re.compile(rf"^(?P<rest>.+),\s*(?P<article>{_ARTICLES})(?=$|\s*[(\[])", re.IGNORECASE)
+_PLACEHOLDERS = frozenset(
+    (
+        *("unknown", "none", "null", "n a", "na", "nil", "not known", "not applicable", "not specified", "various"),
+        *("not available", "no information", "unspecified", "misc", "example", "placeholder", "string", "text"),
+        *("value", "name", "fact", "facts", "relation", "relations", "item", "the item", "items", "title", "film"),
+        *("the film", "movie", "angle", "angles", "category", "categories", "genre", "genres", "year", "years"),
+        *("the", "a", "an"),
+    )
+)
 _APOSTROPHES = str.maketrans("", "", "'’‘`´")  # noqa: RUF001
 
 
@@ -47,6 +67,16 @@ def concept_id(entity_type: str, name: str) -> tuple[str, str]:
     if not slug.isascii() or not 0 < len(slug) <= _MAX_SLUG:
         slug = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{entity_type.casefold()}:{slug}", canonical
+
+
+def is_placeholder(words: str) -> bool:
+    """Say whether a normalised name names nothing: no letter or digit, or a word that only fills a place.
+
+    Example:
+        >>> is_placeholder(normalise("N/A")), is_placeholder("dark")
+        (True, False)
+    """
+    return words in _PLACEHOLDERS or not any(c.isalnum() for c in words)
 
 
 @dataclass(frozen=True)

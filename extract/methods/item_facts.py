@@ -1,43 +1,24 @@
 """`item_facts`: facts about one item, under the relations of a domain schema."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from extract.documents import clean
 from extract.domains import load_domain
-from extract.ground import Catalogue, concept_id, normalise
+from extract.ground import CONCEPT_FORM, Catalogue, concept_id, is_placeholder, normalise
 from extract.method import Facts, Method, Rejected, Unit
 from kg.errors import ConfigError, SchemaError
 from kg.graph import Graph
 from kg.schema import DomainSchema, Relation
 from kg.terms import ITEM, TRAIN
 
-_MAX_TAIL = 40
+_MAX_TAIL = 80
 _MAX_TITLE = 120
-_PLACEHOLDERS = frozenset(
-    (
-        *("", "unknown", "none", "null", "n a", "na", "nil", "string", "text", "tail", "value", "fact", "facts"),
-        *("not known", "not applicable", "not specified", "not available", "no information", "unspecified", "various"),
-        *(
-            "other",
-            "others",
-            "misc",
-            "example",
-            "placeholder",
-            "item",
-            "the item",
-            "film",
-            "the film",
-            "movie",
-            "title",
-        ),
-        *("relation", "relations", "theme", "mood", "setting", "period", "audience", "person", "genre", "genres"),
-    )
-)
+_MAX_WORDS = 4
 
 
 class ItemFacts(Method, name="item_facts"):
@@ -45,15 +26,16 @@ class ItemFacts(Method, name="item_facts"):
 
     1. Units: items in order of falling number of train interactions, then id. The question shows the title and the
        text of the item and the relations whose head is an item; no interaction is shown.
-    2. Reply: at most `max_facts` pairs (relation, tail). The reply's JSON schema allows the schema's relations only.
-    3. Facts: a triple (item, relation, tail) for each pair that is kept. A tail of type Item must name an item of the
+    2. Reply: for each relation at most `max_tails` tails, perhaps none. The reply's JSON schema allows the asked
+       relations only, and bounds a tail to four words and 28 characters (an item's title: 80).
+    3. Facts: a triple (item, relation, tail) for each tail that is kept. A tail of type Item must name an item of the
        catalogue; any other becomes an entity whose id is its type and its normalised name.
     4. Confidence, a rule, not a word of the model: c(i, r, t) = `confidence_in_text` if every word of t stands in the
        title or text of i, `confidence_from_memory` otherwise.                                                      (1)
 
-    Rejected, with these reasons: `unknown_relation`, `placeholder` (nothing, or a word such as "unknown"),
-    `repeats_title`, `repeats_prompt` (a relation or its description as tail), `not_in_catalogue`, `ambiguous`,
-    `self_loop`, `duplicate`.
+    Rejected, with these reasons: `placeholder` (nothing, or a word such as "unknown" or "theme"), `too_long` (more
+    than four words: no name of a concept), `repeats_title`, `repeats_prompt` (a relation or words of its description),
+    `not_in_catalogue`, `ambiguous`, `self_loop`, `duplicate`.
 
     Limits: whether a fact is true is not checked here; one reply is one opinion.
 
@@ -76,7 +58,7 @@ class ItemFacts(Method, name="item_facts"):
             domain: name of a domain schema that kglift brings, or the path of a TOML file.
             relations: the part of the schema's relations to ask for; empty: all that start at an item.
             max_items: so many items, the most popular first.
-            max_facts: at most so many facts an item.
+            max_tails: at most so many tails of one relation.
             confidence_in_text: of a tail whose words stand in the item's title or text.
             confidence_from_memory: of any other tail.
         """
@@ -84,13 +66,13 @@ class ItemFacts(Method, name="item_facts"):
         domain: str = "movies"
         relations: tuple[str, ...] = ()
         max_items: int = 1000
-        max_facts: int = 6
+        max_tails: int = 2
         confidence_in_text: float = 0.9
         confidence_from_memory: float = 0.6
 
         def __post_init__(self) -> None:
             """Check the ranges."""
-            for name, low, high in (("max_items", 1, 10**9), ("max_facts", 1, 50)):
+            for name, low, high in (("max_items", 1, 10**9), ("max_tails", 1, 20)):
                 _check_range(name, getattr(self, name), low, high)
             for name in ("confidence_in_text", "confidence_from_memory"):
                 _check_range(name, getattr(self, name), 0.0, 1.0)
@@ -101,9 +83,12 @@ class ItemFacts(Method, name="item_facts"):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.relations = _chosen(load_domain(config.domain), config.relations)
-        self.Reply = _reply_type(tuple(self.relations), config.max_facts)
+        self.Reply = _reply_type(self.relations.values(), config.max_tails)
         self._catalogue: tuple[Graph, Catalogue] | None = None
-        self._instructions = {normalise(word) for r in self.relations.values() for word in (r.name, r.description)}
+        self._types = {normalise(r.tail) for r in self.relations.values()}
+        self._echoes = [normalise(r.description) for r in self.relations.values()]
+        # A name of one word, such as `genre`, may well be part of a tail; one such as `has_mood` may not.
+        self._names = [normalise(name) for name in self.relations if "_" in name]
 
     def units(self, graph: Graph) -> Iterator[Unit]:
         """Yield a question for each of the most popular items that have words to show.
@@ -112,18 +97,13 @@ class ItemFacts(Method, name="item_facts"):
             graph: its items, and its train interactions to count.
         """
         relations = [{"name": r.name, "description": r.description} for r in self.relations.values()]
+        constant = {"relations": relations, "max_tails": self.config.max_tails}
         n_units = 0
         for item_id, name, text in _by_popularity(graph):
-            title = clean(name, _MAX_TITLE)
-            if not (title and name != item_id) and not clean(text):
+            title, about = clean(name, _MAX_TITLE), clean(text)
+            if not about and title in ("", item_id):
                 continue
-            variables = {
-                "relations": relations,
-                "max_facts": self.config.max_facts,
-                "title": title,
-                "text": clean(text),
-            }
-            yield Unit(item_id, variables)
+            yield Unit(item_id, {**constant, "title": title, "text": about.removeprefix(title).lstrip(" .:;-")})
             n_units += 1
             if n_units == self.config.max_items:
                 return
@@ -142,41 +122,41 @@ class ItemFacts(Method, name="item_facts"):
         entities: dict[str, dict[str, Any]] = {}
         triples: dict[tuple[str, str], dict[str, Any]] = {}
         rejected = []
-        for fact in reply.model_dump()["facts"]:
-            entity = self._tail(fact["relation"], clean(fact["tail"], _MAX_TAIL), unit, graph)
+        given = reply.model_dump(by_alias=True)
+        for name, written in [(name, tail) for name, tails in given.items() for tail in tails]:
+            entity = self._tail(self.relations[name], clean(written, _MAX_TAIL), unit, graph)
+            if isinstance(entity, dict) and (name, entity["entity_id"]) in triples:
+                entity = "duplicate"
             if isinstance(entity, str):
-                rejected.append(Rejected(entity, f"{fact['relation']}: {fact['tail']}"))
+                rejected.append(Rejected(entity, f"{name}: {written}"))
                 continue
             tail = entity["entity_id"]
-            if (fact["relation"], tail) in triples:
-                rejected.append(Rejected("duplicate", f"{fact['relation']}: {fact['tail']}"))
-                continue
             if entity["type"] != ITEM:
                 entities[tail] = entity
-            triples[fact["relation"], tail] = {
-                "head": unit.unit_id,
-                "relation": fact["relation"],
-                "tail": tail,
-                "confidence": self._confidence(fact["tail"], unit),
-            }
+            confidence = self._confidence(written, unit)
+            triples[name, tail] = {"head": unit.unit_id, "relation": name, "tail": tail, "confidence": confidence}
         return Facts({"entities": list(entities.values()), "triples": list(triples.values())}, rejected)
 
-    def _tail(self, name: str, tail: str, unit: Unit, graph: Graph) -> dict[str, Any] | str:
+    def _tail(self, relation: Relation, tail: str, unit: Unit, graph: Graph) -> dict[str, Any] | str:
         """Return the row of the tail's entity, or the reason why it is rejected."""
-        relation = self.relations.get(name)
-        if relation is None:
-            return "unknown_relation"
         words = normalise(tail)
-        if not any(c.isalnum() for c in words) or words in _PLACEHOLDERS:
+        if is_placeholder(words) or words in self._types:
             return "placeholder"
-        if words in self._instructions:
+        if self._is_echo(words):
             return "repeats_prompt"
         if relation.tail == ITEM:
             return self._item(tail, unit, graph)
         if words == normalise(unit.variables["title"]):
             return "repeats_title"
+        if len(words.split()) > _MAX_WORDS:
+            return "too_long"
         entity_id, canonical = concept_id(relation.tail, tail)
         return {"entity_id": entity_id, "type": relation.tail, "name": canonical}
+
+    def _is_echo(self, words: str) -> bool:
+        """Say whether a tail holds the name of a relation, or is two words or more of a description."""
+        is_phrase = " " in words and any(f" {words} " in f" {echo} " for echo in self._echoes)
+        return is_phrase or words in self._echoes or any(name in words for name in self._names)
 
     def _item(self, tail: str, unit: Unit, graph: Graph) -> dict[str, Any] | str:
         found = self._catalogue_of(graph).ground(tail)
@@ -215,14 +195,20 @@ def _chosen(schema: DomainSchema, names: tuple[str, ...]) -> dict[str, Relation]
     return chosen
 
 
-def _reply_type(relations: tuple[str, ...], max_facts: int) -> type[BaseModel]:
-    """Return the reply model, narrowed to the relations that were asked for."""
-    strict = ConfigDict(extra="forbid")
-    relation: Any = Literal[relations]
-    tail: Any = Annotated[str, Field(min_length=1, max_length=_MAX_TAIL)]
-    fact: Any = create_model("Fact", __config__=strict, relation=(relation, ...), tail=(tail, ...))
-    facts: Any = Annotated[list[fact], Field(max_length=max_facts)]
-    return create_model("ItemFactsReply", __config__=strict, facts=(facts, ...))
+def _reply_type(relations: Iterable[Relation], max_tails: int) -> type[BaseModel]:
+    """Return the reply model: a field for each relation that was asked for.
+
+    The schema keeps concepts short; validation does not, so that a model that is not held to it loses one tail
+    by one slip and not the reply.
+    """
+    concept: Any = Annotated[str, Field(min_length=1, max_length=_MAX_TAIL, json_schema_extra=CONCEPT_FORM)]
+    title: Any = Annotated[str, Field(min_length=1, max_length=_MAX_TAIL)]
+    fields: dict[str, Any] = {}
+    for place, relation in enumerate(relations):
+        tail: Any = title if relation.tail == ITEM else concept
+        tails: Any = Annotated[list[tail], Field(max_length=max_tails)]
+        fields[f"r{place}"] = (tails, Field(alias=relation.name))
+    return create_model("ItemFactsReply", __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def _by_popularity(graph: Graph) -> list[tuple[str, str, str | None]]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from extract.documents import clean
-from extract.ground import concept_id, normalise
+from extract.ground import CONCEPT_FORM, concept_id, is_placeholder, normalise
 from extract.method import Facts, Method, Rejected, Unit
 from kg.errors import ConfigError
 from kg.graph import Graph
@@ -19,7 +19,6 @@ INTEREST = "Interest"
 OTHER = "other"
 _MAX_NAME = 32
 _MAX_TITLE = 80
-_PLACEHOLDERS = frozenset(("", "unknown", "none", "null", "n a", "na", "string", "name", "category", "angle", "item"))
 
 
 @dataclass
@@ -48,7 +47,8 @@ class LLMHG(Method, name="llmhg"):
        confidence of (u, has_interest, k): c = |union over a of e(u, a, k)| / |V_u|.                              (2)
 
     Dropped and counted: `unknown_number` (no item has it), `duplicate` (the number or the category again),
-    `no_item` (a category without an item), `placeholder` (a name that names nothing).
+    `no_item` (a category without an item), `placeholder` (a name that names nothing), `unknown_angle` (`angles` lacks
+    it).
 
     Limits: a hyperedge may hold a single item; models must define the intra-edge term of a single item (0), as
     the pairwise mean divides by |e|(|e| - 1). An angle without any category that stands gives no hyperedge.
@@ -59,8 +59,9 @@ class LLMHG(Method, name="llmhg"):
 
     Deviations:
         Reconstruction: the paper's prompts were not at hand. One question gives angles and categories (the paper asks
-        twice). Items are numbers, not titles, so an invented item cannot be mistaken for another. The Interest entity
-        and the rules (1) and (2) are ours; the paper learns the weights of hyperedges, which is the recommender's part.
+        twice). Items are numbers, not titles, so an invented item cannot be mistaken for another. The parameter
+        `angles`, the Interest entity and the rules (1) and (2) are ours; the paper learns the weights of hyperedges,
+        which is the recommender's part.
     """
 
     prompt = "llmhg.v1"
@@ -73,6 +74,7 @@ class LLMHG(Method, name="llmhg"):
             max_users: so many users, the most active first.
             min_interactions: fewest train interactions of a user.
             n_items: so many of the last train items are shown.
+            angles: the angles to ask for; empty: up to `max_angles` of the model's own, as published.
             max_angles: at most so many angles.
             max_categories: at most so many categories an angle.
             other_weight: weight of the hyperedge of omitted items.
@@ -81,6 +83,7 @@ class LLMHG(Method, name="llmhg"):
         max_users: int = 1000
         min_interactions: int = 5
         n_items: int = 20
+        angles: tuple[str, ...] = ()
         max_angles: int = 3
         max_categories: int = 4
         other_weight: float = 0.5
@@ -101,6 +104,7 @@ class LLMHG(Method, name="llmhg"):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.Reply = _reply_type(config)
+        self._angles = {_name(angle) for angle in config.angles}
 
     def units(self, graph: Graph) -> Iterator[Unit]:
         """Yield a question for each of the most active users.
@@ -108,14 +112,15 @@ class LLMHG(Method, name="llmhg"):
         Args:
             graph: its train interactions and the names of its items.
         """
+        c = self.config
+        constant = {"angles": list(c.angles), "max_angles": c.max_angles, "max_categories": c.max_categories}
         names = graph.names()
         histories = _train_histories(graph)
         chosen = [user for user, items in histories.items() if len(items) >= self.config.min_interactions]
         for user in sorted(chosen, key=lambda u: (-len(histories[u]), u))[: self.config.max_users]:
             items = histories[user][-self.config.n_items :]
             titles = [clean(names[item], _MAX_TITLE) or "(no title)" for item in items]
-            variables = {"max_angles": self.config.max_angles, "titles": titles}
-            yield Unit(user, variables, tuple((user, item) for item in items))
+            yield Unit(user, {**constant, "titles": titles}, tuple((user, item) for item in items))
 
     def facts(self, reply: BaseModel, unit: Unit, graph: Graph) -> Facts:
         """Turn angles and categories into hyperedges.
@@ -130,7 +135,7 @@ class LLMHG(Method, name="llmhg"):
         """
         rejected: list[Rejected] = []
         items = [item for _, item in unit.shown]
-        bundles = _bundles(reply.model_dump()["angles"], len(items), rejected)
+        bundles = _bundles(reply.model_dump()["angles"], len(items), self._angles, rejected)
         rows: dict[str, list[dict[str, Any]]] = {
             t: [] for t in ("entities", "triples", "hyperedges", "members", "texts")
         }
@@ -162,13 +167,15 @@ class LLMHG(Method, name="llmhg"):
         rows["texts"] += [{"entity_id": hyperedge, "kind": kind, "text": text} for kind, text in texts]
 
 
-def _bundles(angles: list[dict[str, Any]], n_items: int, rejected: list[Rejected]) -> list[_Bundle]:
+def _bundles(angles: list[dict[str, Any]], n_items: int, allowed: set[str], rejected: list[Rejected]) -> list[_Bundle]:
     """Merge the categories of each angle, complete it with `other`, and note what is dropped."""
     by_angle: dict[str, dict[str, _Bundle]] = defaultdict(dict)
     for given in angles:
         angle = _name(given["angle"])
-        if angle in _PLACEHOLDERS:
-            rejected.append(Rejected("placeholder", f"angle: {given['angle']}"))
+        is_allowed = angle in allowed if allowed else not is_placeholder(angle)
+        if not is_allowed:
+            reason = "unknown_angle" if allowed else "placeholder"
+            rejected.append(Rejected(reason, f"angle: {given['angle']}"))
             continue
         for entry in given["categories"]:
             _enter(by_angle[angle], angle, entry, n_items, rejected)
@@ -184,7 +191,7 @@ def _enter(
 ) -> None:
     category = _name(entry["category"])
     what = f"{angle}/{category}"
-    if category in _PLACEHOLDERS:
+    if is_placeholder(category):
         rejected.append(Rejected("placeholder", f"category: {angle}/{entry['category']}"))
         return
     wrong = [n for n in entry["items"] if not 1 <= n <= n_items]
@@ -217,11 +224,12 @@ def _train_histories(graph: Graph) -> dict[str, list[str]]:
 def _reply_type(config: LLMHG.Config) -> type[BaseModel]:
     """Return the reply model; the schema bounds the numbers, validation does not: one wrong number costs one number."""
     strict = ConfigDict(extra="forbid")
-    name: Any = Annotated[str, Field(min_length=1, max_length=_MAX_NAME)]
+    name: Any = Annotated[str, Field(min_length=1, max_length=_MAX_NAME, json_schema_extra=CONCEPT_FORM)]
     number: Any = Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": config.n_items})]
     numbers: Any = Annotated[list[number], Field(max_length=config.n_items)]
     category: Any = create_model("Category", __config__=strict, category=(name, ...), items=(numbers, ...))
     categories: Any = Annotated[list[category], Field(min_length=1, max_length=config.max_categories)]
-    angle: Any = create_model("Angle", __config__=strict, angle=(name, ...), categories=(categories, ...))
+    kind: Any = Annotated[name, Field(json_schema_extra={"enum": list(config.angles)})] if config.angles else name
+    angle: Any = create_model("Angle", __config__=strict, angle=(kind, ...), categories=(categories, ...))
     angles: Any = Annotated[list[angle], Field(min_length=1, max_length=config.max_angles)]
     return create_model("LlmhgReply", __config__=strict, angles=(angles, ...))

@@ -59,7 +59,7 @@ class Local(Provider, name="local"):
         n_copies: int | None = None
         n_threads: int = 1
         cache_prompt: bool = True
-        repeat_penalty: float = 1.0
+        repeat_penalty: float = 1.1
 
         def __post_init__(self) -> None:
             """Check the ranges."""
@@ -84,8 +84,7 @@ class Local(Provider, name="local"):
         path = self.config.model_path
         quantisation = _QUANTISATION.search(path.name)
         form = quantisation[1].upper() if quantisation else "unknown quantisation"
-        penalty = "" if self.config.repeat_penalty == 1.0 else f", repeat_penalty {self.config.repeat_penalty:g}"
-        return f"{path.name} ({form}, sha256 {file_sha256(path)[:12]}{penalty})"
+        return f"{path.name} ({form}, sha256 {file_sha256(path)[:12]}, repeat_penalty {self.config.repeat_penalty:g})"
 
     @property
     def max_in_flight(self) -> int:

@@ -1,0 +1,88 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extract.ground import AMBIGUOUS, NOT_IN_CATALOGUE, Catalogue, concept_id, is_placeholder, normalise
+
+_FILMS = {
+    "item:1": "Usual Suspects, The (1995)",
+    "item:2": "King Kong (1933)",
+    "item:3": "King Kong (1976)",
+    "item:4": "Toy Story",
+    "item:5": "Postino, Il",
+    "item:6": "Amélie (2001)",
+    "item:7": "Fast & Furious",
+    "item:8": "Alien",
+    "item:9": "Alien",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Usual Suspects, The (1995)", "item:1"),
+        ("The Usual Suspects", "item:1"),
+        ("the usual suspects (1995)", "item:1"),
+        ("King Kong (1976)", "item:3"),
+        ("TOY   STORY (1995)", "item:4"),
+        ("Il postino", "item:5"),
+        ("AMÉLIE", "item:6"),
+        ("Ame\u0301lie", "item:6"),
+        ("Fast and Furious", "item:7"),
+        ("“Toy Story”", "item:4"),
+    ],
+)
+def test_other_spellings_of_a_title_find_the_item(name: str, expected: str) -> None:
+    assert Catalogue(_FILMS).ground(name).entity_id == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("King Kong", AMBIGUOUS),
+        ("Alien", AMBIGUOUS),
+        ("King Kong (2005)", NOT_IN_CATALOGUE),
+        ("The Usual Suspects (2005)", NOT_IN_CATALOGUE),
+        ("Usual Suspects", NOT_IN_CATALOGUE),
+        ("", NOT_IN_CATALOGUE),
+        ("Toy Story 2", NOT_IN_CATALOGUE),
+    ],
+)
+def test_nothing_is_guessed(name: str, reason: str) -> None:
+    found = Catalogue(_FILMS).ground(name)
+    assert (found.entity_id, found.reason) == (None, reason)
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.text(max_size=12)), st.text(max_size=12))
+def test_grounding_never_raises_and_its_answer_is_in_the_catalogue(names: dict[str, str], name: str) -> None:
+    found = Catalogue(names).ground(name)
+    assert found.entity_id in names if found.entity_id else found.reason in (AMBIGUOUS, NOT_IN_CATALOGUE)
+
+
+@pytest.mark.parametrize("spelling", ["Dark", " dark ", "DARK!", "“dark”", "\uff44\uff41\uff52\uff4b"])
+def test_spellings_of_a_concept_share_its_id(spelling: str) -> None:
+    assert concept_id("Mood", spelling) == ("mood:dark", "dark")
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_equal_concept_ids_have_equal_names_and_the_other_way_round(one: str, other: str) -> None:
+    (first, name), (second, other_name) = concept_id("Mood", one), concept_id("Mood", other)
+    assert (first == second) == (name == other_name)
+    assert first.isascii()
+    assert len(first) <= len("mood:") + 48
+
+
+def test_a_name_in_another_script_gets_a_hash_of_its_own() -> None:
+    night, rain = concept_id("Mood", "夜"), concept_id("Mood", "雨")
+    assert night[0] != rain[0]
+    assert night[1] == "夜"
+
+
+@pytest.mark.parametrize("name", ["", "N/A", "Unknown", "...", "—", "none", "The"])
+def test_placeholders_are_known(name: str) -> None:
+    assert is_placeholder(normalise(name))
+
+
+@pytest.mark.parametrize("name", ["dark", "夜", "1990s", "8½"])
+def test_names_are_no_placeholders(name: str) -> None:
+    assert not is_placeholder(normalise(name))
