@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from kg.errors import DuplicateIdError, FileFormatError
+from kg.errors import DuplicateIdError, FileFormatError, WriteError
 from kg.graph import Graph
 from kg.hif import read_hif, write_hif
 from tests.kg.random_graphs import graphs, without
@@ -83,3 +83,9 @@ def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
 def test_an_edge_that_is_there_twice_is_named(tmp_path: Path) -> None:
     with pytest.raises(DuplicateIdError, match=r"edges\[1\] repeats the id `e`"):
         read_hif(_path(tmp_path, {"incidences": [], "edges": [{"edge": "e"}, {"edge": "e"}]}))
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(WriteError, match="cannot write .*toy.json"):
+        write_hif(toy_graph(), tmp_path / "file" / "toy.json")

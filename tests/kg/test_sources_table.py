@@ -134,3 +134,9 @@ def test_an_items_file_in_the_way_stops_everything(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="toy.items.csv` exists already"):
         Table().write(toy_graph(), tmp_path / "toy.csv")
     assert not (tmp_path / "toy.csv").exists()
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").mkdir()
+    with pytest.raises(FileFormatError, match="log.csv` is a directory; give the path of a file"):
+        _read(tmp_path / "log.csv")
