@@ -25,12 +25,11 @@ from db.model import (
     delete_statements,
     graph_of,
     label_of,
-    read_statement,
     stored_schema,
     stored_tables,
 )
 from db.neighbours import neighbour_statements, neighbour_table
-from db.neo4j_statements import CONSTRAINTS, ORDER, STALE_TYPES, groups, remove_label
+from db.neo4j_statements import CONSTRAINTS, ORDER, STALE_TYPES, groups, read_rows, remove_label, rows_of
 from db.neo4j_values import inferred_table, typed_table
 from db.store import GraphStore
 from kg.errors import ConfigError
@@ -172,7 +171,7 @@ class Neo4jStore(GraphStore, name="neo4j"):
 
     def _connect(self) -> neo4j.Driver:
         config = self.config
-        auth = (config.user, self._password) if self._password is not None else None
+        auth = (config.user, self._password) if self._password else None
         driver = neo4j.GraphDatabase.driver(
             config.uri,
             auth=auth,
@@ -263,7 +262,7 @@ def _remove_stale_labels(tx: neo4j.ManagedTransaction, rows: list[dict[str, Any]
 
 
 def _read_tables(tx: neo4j.ManagedTransaction) -> dict[str, pa.Table]:
-    return {name: typed_table(stored_schema(name), iter(tx.run(read_statement(name)))) for name in TABLES}
+    return {name: typed_table(stored_schema(name), rows_of(name, tx.run(read_rows(name)))) for name in TABLES}
 
 
 def _delete_source(tx: neo4j.ManagedTransaction, source: str) -> int:

@@ -12,11 +12,11 @@ from neo4j.graph import Node, Path, Relationship
 _CHUNK: Final = 50_000
 
 
-def typed_table(schema: pa.Schema, records: Iterator[neo4j.Record]) -> pa.Table:
-    """Gather records into a table of known types, some at a time, so that memory holds few Python objects."""
+def typed_table(schema: pa.Schema, rows: Iterator[list[Any]]) -> pa.Table:
+    """Gather rows into a table of known types, some at a time, so that memory holds few Python objects."""
     chunks = [schema.empty_table()]
-    while rows := [record.values() for record in islice(records, _CHUNK)]:
-        columns = zip(*rows, strict=True)
+    while some := list(islice(rows, _CHUNK)):
+        columns = zip(*some, strict=True)
         arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
         chunks.append(pa.table(arrays, schema=schema))
     return pa.concat_tables(chunks)

@@ -1,0 +1,100 @@
+"""Starting and stopping a Neo4j of one's own."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from db import server
+from db.errors import StoreFormatError, StoreUnreachableError
+from db.neo4j_store import Neo4jConfig, Neo4jStore
+from tests.toy import toy_graph
+
+
+def test_without_java_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StoreUnreachableError, match=r"needs `java`.*apt install .* or use Docker"):
+        server.start(tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [("11.0.2", r"needs Java 17 or 21, `java` is .*11\.0\.2"), ("17.0.1", "`mvn`, which is not on")],
+)
+def test_an_old_java_or_no_maven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, says: str) -> None:
+    java = tmp_path / "java"
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2019-01-15' >&2\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    with pytest.raises(StoreUnreachableError, match=says):
+        server.fetch_jars(tmp_path / "lib")
+
+
+def test_maven_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("java", "echo 'version \"17.0.1\"' >&2"), ("mvn", "echo '[ERROR] no route'; exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StoreUnreachableError, match="could not fetch the jars of Neo4j: .*no route"):
+        server.fetch_jars(tmp_path / "lib")
+    assert not (tmp_path / "lib").exists()
+
+
+def test_a_taken_port() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StoreUnreachableError, match=f"port {port} is taken"):
+            server._free_port(port)
+
+
+def test_nothing_runs(tmp_path: Path) -> None:
+    assert server.status(tmp_path) is None
+    assert server.stop(tmp_path) is False
+
+
+def test_another_program_got_the_process_id(tmp_path: Path) -> None:
+    (tmp_path / "server.json").write_text(
+        '{"pid": 1, "home": "/h", "bolt_port": 1, "http_port": null, "auth": false}', encoding="utf-8"
+    )
+    assert server.status(tmp_path) is None
+
+
+def test_a_damaged_record(tmp_path: Path) -> None:
+    (tmp_path / "server.json").write_text('{"pid": ', encoding="utf-8")
+    with pytest.raises(StoreFormatError, match=r"server\.json` is damaged"):
+        server.status(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_graph_outlives_a_restart(tmp_path: Path) -> None:
+    jars = server.default_home() / "lib"
+    if lacking := server.missing_tools(jars=jars):
+        pytest.skip(lacking)
+    first = server.start(tmp_path, jars=jars, bolt_port=0, http_port=0)
+    try:
+        assert server.start(tmp_path, jars=jars) == first
+        assert server.status(tmp_path) == first
+        with Neo4jStore(Neo4jConfig(uri=first.bolt_uri)) as store:
+            store.write(toy_graph())
+    finally:
+        assert server.stop(tmp_path) is True
+    assert server.status(tmp_path) is None
+    try:
+        again = server.start(tmp_path, jars=jars, bolt_port=0, http_port=None)
+        with Neo4jStore(Neo4jConfig(uri=again.bolt_uri)) as store:
+            assert store.read().equals(toy_graph())
+    finally:
+        server.stop(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
+    jars = tmp_path / "jars"
+    jars.mkdir()
+    if lacking := server.missing_tools(jars=jars):
+        pytest.skip(lacking)
+    with pytest.raises(StoreUnreachableError, match=r"ended at once: .*CommunityEntryPoint"):
+        server.start(tmp_path, jars=jars, bolt_port=0, http_port=None)
+    assert server.status(tmp_path) is None
