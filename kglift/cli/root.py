@@ -3,13 +3,15 @@
 import sys
 from typing import Annotated, Any
 
-import click
 import typer
 
 from kg.files import code_version
 from kglift.cli import data, graph, llm, model, run
 from kglift.cli.output import errors, fail
 from kglift.errors import EXPECTED_ERRORS
+
+# Newer versions of typer carry a copy of click, older ones import it: this is the base class of either.
+_UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="kglift",
@@ -48,12 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = command.main(args=arguments, prog_name="kglift", standalone_mode=False)
     except EXPECTED_ERRORS as error:
         fail(error, debug=debug)
-    except click.exceptions.Abort:
-        _stopped()
-    except click.ClickException as error:
+    except _UsageError as error:
         error.show()
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         _stopped()
     except BrokenPipeError:
         sys.stderr.close()

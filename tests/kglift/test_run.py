@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,12 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run that nothing disturbed: its plan and its directory."""
     folder = tmp_path_factory.mktemp("toyrun")
     plan = write_toy_run(folder)
     assert run("run", str(plan), "--out", str(folder / "run"), "--quiet") == 0
-    yield plan, folder / "run"
+    return plan, folder / "run"
 
 
 def run(*arguments: str) -> int:
