@@ -1,6 +1,7 @@
 """extract: text to graph facts by a large language model; every answer is paid for once."""
 
-from extract.engine import EngineConfig, Extraction, extract
+from extract.engine import Extraction, extract
+from extract.engine_config import EngineConfig
 from extract.ledger import Ledger
 from extract.method import Facts, Method, Rejected, Unit
 from extract.provider import Completion, Provider, Request

@@ -5,9 +5,9 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from extract.chain import Chain, Parameters, Questions, storable
+from extract.chain import Chain, Questions, storable
+from extract.engine_config import EngineConfig
 from extract.errors import PassingProviderError, TerminalProviderError, UnitError
 from extract.ledger import Ledger
 from extract.ledger_rows import SET_ASIDE, NewReply, StoredReply, UnitState, beat, claim, release, settle_units, store
@@ -25,22 +25,6 @@ _PULSE_S = 1.0
 _GIVE_UP_AFTER = 3
 _YIELD_EVERY = 64
 _BYTES_PER_TOKEN = 3
-
-
-class Limits(Parameters, Protocol):
-    """The part of `EngineConfig` that asking depends on."""
-
-    @property
-    def max_in_flight(self) -> int | None:
-        """Requests under way at once."""
-
-    @property
-    def max_retries(self) -> int:
-        """So often a request is sent again after a passing error."""
-
-    @property
-    def timeout_s(self) -> float:
-        """Longest wait for one reply."""
 
 
 @dataclass
@@ -76,17 +60,17 @@ class Asker:
         questions: turns units into requests.
         provider: answers them.
         ledger: keeps the replies.
-        limits: how many, how fast, how long.
+        config: how many, how fast, how long.
         pace: spaces the requests.
         budget: stops before too much is spent.
     """
 
     def __init__(
-        self, questions: Questions, provider: Provider, ledger: Ledger, limits: Limits, pace: Pace, budget: Budget
+        self, questions: Questions, provider: Provider, ledger: Ledger, config: EngineConfig, pace: Pace, budget: Budget
     ) -> None:
-        self._questions, self._provider, self._ledger, self._limits = questions, provider, ledger, limits
+        self._questions, self._provider, self._ledger, self._config = questions, provider, ledger, config
         self._pace, self._budget = pace, budget
-        wanted = limits.max_in_flight or provider.max_in_flight
+        wanted = config.max_in_flight or provider.max_in_flight
         self._n_slots = max(1, min(wanted, provider.max_in_flight))
         self.counts = Asked()
 
@@ -195,7 +179,7 @@ class Asker:
             try:
                 return await self._send_once(request)
             except PassingProviderError as error:
-                if attempt == self._limits.max_retries:
+                if attempt == self._config.max_retries:
                     raise
                 await asyncio.sleep(_backoff_s(attempt, error.retry_after_s))
             attempt += 1
@@ -227,11 +211,11 @@ class Asker:
 
     async def _complete(self, request: Request) -> Completion:
         try:
-            async with asyncio.timeout(self._limits.timeout_s):
+            async with asyncio.timeout(self._config.timeout_s):
                 return await self._provider.complete(request)
         except TimeoutError as error:
             msg = (
-                f"no answer for unit `{request.unit_id}` within {self._limits.timeout_s:g} s; "
+                f"no answer for unit `{request.unit_id}` within {self._config.timeout_s:g} s; "
                 "raise `timeout_s` or look whether the model is overloaded"
             )
             raise PassingProviderError(msg) from error
@@ -259,7 +243,7 @@ class Asker:
             self.counts.failures_in_a_row += 1
             if self.counts.calls == 0 or self.counts.failures_in_a_row >= _GIVE_UP_AFTER:
                 error.add_note(
-                    f"after {self._limits.max_retries} retries; every answer so far is kept, run again later"
+                    f"after {self._config.max_retries} retries; every answer so far is kept, run again later"
                 )
                 raise error
         state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, f"{reason_of(error)}: {error}")

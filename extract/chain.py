@@ -3,36 +3,17 @@
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel
 
+from extract.engine_config import EngineConfig
 from extract.judge import ask_again, judge
 from extract.ledger import Ledger
 from extract.ledger_rows import StoredReply
 from extract.method import Method, Unit
 from extract.provider import Request
 from extract.template import Prompt
-
-
-class Parameters(Protocol):
-    """The part of `EngineConfig` that questions depend on."""
-
-    @property
-    def max_attempts(self) -> int:
-        """Valid or not, so many replies are asked for."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Upper bound of a reply."""
-
-    @property
-    def temperature(self) -> float:
-        """0 = greedy."""
-
-    @property
-    def seed(self) -> int:
-        """Passed on to the provider."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +50,20 @@ class Questions:
         method: asks and knows the reply model.
         prompt: its template.
         model: identity of the model.
-        parameters: what requests carry.
+        config: what requests carry.
     """
 
-    def __init__(self, method: Method, prompt: Prompt, model: str, parameters: Parameters) -> None:
+    def __init__(self, method: Method, prompt: Prompt, model: str, config: EngineConfig) -> None:
         self.prompt = prompt
-        self.parameters = parameters
+        self._config = config
         self.model = model
         self._reply_type = method.Reply
         self._schema = method.Reply.model_json_schema()
         self.request_parameters = _json(
             {
-                "max_tokens": parameters.max_tokens,
-                "temperature": parameters.temperature,
-                "seed": parameters.seed,
+                "max_tokens": config.max_tokens,
+                "temperature": config.temperature,
+                "seed": config.seed,
             }
         )
         same = _json([model, self.request_parameters, storable(prompt.system), self._schema])
@@ -112,21 +93,21 @@ class Questions:
         verdict = judge(stored.text, stored.is_cut_off, self._reply_type)
         if verdict.parsed is not None:
             return replace(chain, attempts=attempts, reply=stored, parsed=verdict.parsed, is_open=False)
-        if attempts >= self.parameters.max_attempts:
+        if attempts >= self._config.max_attempts:
             return replace(chain, attempts=attempts, reason=verdict.reason, is_open=False)
         prompt = ask_again(chain.prompt, verdict.errors, attempts)
         return replace(chain, key=self._key(prompt), prompt=prompt, attempts=attempts, reason=verdict.reason)
 
     def request(self, chain: Chain) -> Request:
         """Return the next request of a chain."""
-        p = self.parameters
+        c = self._config
         return Request(
             system=storable(self.prompt.system),
             prompt=chain.prompt,
             schema=self._schema,
-            max_tokens=p.max_tokens,
-            temperature=p.temperature,
-            seed=p.seed,
+            max_tokens=c.max_tokens,
+            temperature=c.temperature,
+            seed=c.seed,
             unit_id=chain.unit.unit_id,
         )
 

@@ -158,7 +158,7 @@ class OpenAIAPI(Provider, name="openai_api"):
 
     def _body(self, request: Request) -> dict[str, Any]:
         system, conceded = request.system, self._conceded
-        body: dict[str, Any] = {"model": self.config.model}
+        body: dict[str, Any] = {}
         if "no_schema" not in conceded:
             body["response_format"] = _schema_format(request.schema)
         else:
@@ -172,7 +172,8 @@ class OpenAIAPI(Provider, name="openai_api"):
         if "no_temperature" not in conceded:
             body["temperature"] = request.temperature
         messages = [{"role": "system", "content": system}, {"role": "user", "content": request.prompt}]
-        return {**body, "messages": messages}
+        # All in `extra_body`: the client walks through typed fields one by one, a fifth of its time a request.
+        return {"model": self.config.model, "messages": [], "extra_body": {**body, "messages": messages}}
 
     def _concede(self, error: openai.APIStatusError, sent_without: frozenset[str]) -> bool:
         """Give up what the server refuses; say whether there is anything else to try than what was sent."""

@@ -1,0 +1,63 @@
+"""How the engine asks: how often, how fast, for how much."""
+
+from dataclasses import dataclass
+
+from kg.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How to ask.
+
+    Attributes:
+        max_units: ask the first so many units only; None = all.
+        max_attempts: replies asked for, valid or not, before a unit is set aside.
+        max_tokens: upper bound of a reply.
+        temperature: 0 = greedy.
+        seed: passed on where the provider takes one.
+        max_in_flight: requests under way at once; None, or more than the provider allows = what it allows.
+        max_retries: so often a request is sent again after a passing error (rate limit, time-out, server error).
+        requests_per_minute: None = no limit.
+        tokens_per_minute: None = no limit.
+        budget_tokens: hard limit on what this extraction may pay for in all its runs; None = no limit.
+        prompt_price: of a million prompt tokens, for the cost in the summary.
+        completion_price: of a million completion tokens.
+        timeout_s: longest wait for one reply.
+
+    Raises:
+        ConfigError: if a value is out of range.
+    """
+
+    max_units: int | None = None
+    max_attempts: int = 3
+    max_tokens: int = 1024
+    temperature: float = 0.0
+    seed: int = 0
+    max_in_flight: int | None = None
+    max_retries: int = 5
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    budget_tokens: int | None = None
+    prompt_price: float = 0.0
+    completion_price: float = 0.0
+    timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in (
+            "max_attempts",
+            "max_tokens",
+            "max_in_flight",
+            "requests_per_minute",
+            "tokens_per_minute",
+            "timeout_s",
+        ):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                msg = f"`{name}` is {value}; expected more than 0"
+                raise ConfigError(msg)
+        for name in ("max_units", "temperature", "max_retries", "budget_tokens", "prompt_price", "completion_price"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                msg = f"`{name}` is {value}; expected 0 or more"
+                raise ConfigError(msg)
