@@ -94,7 +94,7 @@ def load_prompt(stem: str) -> Prompt:
     if match is None:
         msg = f"`{stem}` is no prompt; expected a name and a version, e.g. `item_facts.v1`"
         raise PromptError(msg)
-    folder = files("extract") / "prompts"
+    folder = files("extract.prompts")
     try:
         text = (folder / f"{stem}.md").read_text(encoding="utf-8")
     except FileNotFoundError as error:

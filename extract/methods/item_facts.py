@@ -156,7 +156,7 @@ class ItemFacts(Method, name="item_facts"):
     def _is_echo(self, words: str) -> bool:
         """Say whether a tail holds the name of a relation, or is two words or more of a description."""
         is_phrase = " " in words and any(f" {words} " in f" {echo} " for echo in self._echoes)
-        return is_phrase or words in self._echoes or any(name in words for name in self._names)
+        return is_phrase or words in self._echoes or any(f" {name}" in f" {words}" for name in self._names)
 
     def _item(self, tail: str, unit: Unit, graph: Graph) -> dict[str, Any] | str:
         found = self._catalogue_of(graph).ground(tail)

@@ -40,6 +40,11 @@ def test_a_tail_becomes_an_entity_and_a_triple() -> None:
     assert facts.rejected == []
 
 
+def test_a_tail_that_only_sounds_like_a_relation_stays() -> None:
+    facts = _facts(set_in=["Sunset Inn"])
+    assert facts.rows["entities"] == [{"entity_id": "setting:sunset-inn", "type": "Setting", "name": "sunset inn"}]
+
+
 def test_a_tail_that_stands_in_the_text_is_surer() -> None:
     (triple,) = _facts(has_theme=["War"]).rows["triples"]
     assert triple["confidence"] == 0.9
