@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -68,9 +69,9 @@ def query(
         for row in answer.to_pylist():
             sys.stdout.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
         return
-    shown = Table(*(str(name) for name in answer.column_names))
+    shown = Table(*(escape(name) for name in answer.column_names))
     for row in answer.to_pylist():
-        shown.add_row(*("" if value is None else str(value) for value in row.values()))
+        shown.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
     _console.print(shown)
 
 

@@ -113,6 +113,7 @@ def start(
     bolt_port: int = BOLT_PORT,
     http_port: int | None = HTTP_PORT,
     password: str | None = None,
+    java_options: tuple[str, ...] = (),
     timeout_s: float = 90.0,
 ) -> Server:
     """Start a server on loopback and wait until Bolt answers; one that runs already is returned as it is.
@@ -123,6 +124,7 @@ def start(
         bolt_port: 0 takes any free port.
         http_port: port of Neo4j Browser, 0 for any, None for no web page.
         password: of the user `neo4j`; without one the server asks for none. It is set at the first start of a home.
+        java_options: more options of the JVM, e.g. `-XX:TieredStopAtLevel=1`, which halves the work of a start.
         timeout_s: how long to wait for Bolt.
 
     Raises:
@@ -136,7 +138,8 @@ def start(
     bolt_port = _free_port(bolt_port)
     http_port = None if http_port is None else _free_port(http_port)
     _configure(home, bolt_port, http_port, auth=password is not None)
-    command = ["java", "-Xms256m", "-Xmx1g", *(f"--add-opens=java.base/{p}=ALL-UNNAMED" for p in _OPENS)]
+    command = ["java", "-Xms256m", "-Xmx1g", "-XX:+UseSerialGC", *java_options]
+    command += [*(f"--add-opens=java.base/{p}=ALL-UNNAMED" for p in _OPENS)]
     command += ["-cp", f"{jars}/*", "org.neo4j.server.CommunityEntryPoint", f"--home-dir={home}"]
     command += [f"--config-dir={home / 'conf'}", "--console-mode"]
     with (home / "console.log").open("wb") as log:
@@ -236,8 +239,11 @@ def _set_first_password(server: Server, password: str | None) -> None:
             driver.session(database="system") as session,
         ):
             session.run("ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO $new", new=password).consume()
-    except neo4j.exceptions.AuthError as error:
-        msg = f"the databases in `{server.home}` have another password; give that one, or another home folder"
+    except neo4j.exceptions.ClientError as error:
+        if "Authentication" in (error.code or "") or isinstance(error, neo4j.exceptions.AuthError):
+            msg = f"the databases in `{server.home}` have another password; give that one, or another home folder"
+        else:
+            msg = f"Neo4j does not take this password: {error.message}; choose another (at least 8 characters)"
         raise StoreUnreachableError(msg) from error
 
 

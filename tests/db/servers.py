@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import neo4j
 import pytest
 
 from db import server
+
+FAST_START = ("-XX:TieredStopAtLevel=1",)
 
 
 @pytest.fixture(scope="session")
@@ -37,11 +40,11 @@ def wiped(uri: str) -> None:
         driver.execute_query("MATCH (n) DELETE n", database_="neo4j")
 
 
-def _start(home: os.PathLike[str], password: str | None) -> server.Server:
+def _start(home: Path, password: str | None) -> server.Server:
     jars = server.default_home() / "lib"
     if lacking := server.missing_tools(jars=jars):
         pytest.skip(lacking)
-    return server.start(server.Path(home), jars=jars, bolt_port=0, http_port=None, password=password)
+    return server.start(home, jars=jars, bolt_port=0, http_port=0, password=password, java_options=FAST_START)
 
 
 def _auth() -> tuple[str, str] | None:

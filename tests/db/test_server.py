@@ -8,6 +8,7 @@ import pytest
 from db import server
 from db.errors import StoreFormatError, StoreUnreachableError
 from db.neo4j_store import Neo4jConfig, Neo4jStore
+from tests.db.servers import FAST_START
 from tests.toy import toy_graph
 
 
@@ -72,7 +73,7 @@ def test_a_graph_outlives_a_restart(tmp_path: Path) -> None:
     jars = server.default_home() / "lib"
     if lacking := server.missing_tools(jars=jars):
         pytest.skip(lacking)
-    first = server.start(tmp_path, jars=jars, bolt_port=0, http_port=0)
+    first = server.start(tmp_path, jars=jars, bolt_port=0, http_port=0, java_options=FAST_START)
     try:
         assert server.start(tmp_path, jars=jars) == first
         assert server.status(tmp_path) == first
@@ -82,7 +83,7 @@ def test_a_graph_outlives_a_restart(tmp_path: Path) -> None:
         assert server.stop(tmp_path) is True
     assert server.status(tmp_path) is None
     try:
-        again = server.start(tmp_path, jars=jars, bolt_port=0, http_port=None)
+        again = server.start(tmp_path, jars=jars, bolt_port=0, http_port=0, java_options=FAST_START)
         with Neo4jStore(Neo4jConfig(uri=again.bolt_uri)) as store:
             assert store.read().equals(toy_graph())
     finally:
@@ -97,4 +98,23 @@ def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
         pytest.skip(lacking)
     with pytest.raises(StoreUnreachableError, match=r"ended at once: .*CommunityEntryPoint"):
         server.start(tmp_path, jars=jars, bolt_port=0, http_port=None)
+    assert server.status(tmp_path) is None
+
+
+@pytest.mark.slow
+def test_a_home_keeps_its_password(locked_neo4j: tuple[str, str], tmp_path: Path) -> None:
+    port = int(locked_neo4j[0].rpartition(":")[2])
+    running = server.Server(pid=0, home=tmp_path, bolt_port=port, http_port=None, auth=True)
+    with pytest.raises(StoreUnreachableError, match="have another password") as caught:
+        server._log_in(running, "hunter2-hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_password_too_short(tmp_path: Path) -> None:
+    jars = server.default_home() / "lib"
+    if lacking := server.missing_tools(jars=jars):
+        pytest.skip(lacking)
+    with pytest.raises(StoreUnreachableError, match="does not take this password: .*at least 8 characters"):
+        server.start(tmp_path, jars=jars, bolt_port=0, http_port=0, password="short", java_options=FAST_START)
     assert server.status(tmp_path) is None
