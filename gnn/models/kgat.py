@@ -142,11 +142,11 @@ class KGAT(Recommender, name="kgat"):
 
     def _fact_loss(self, batch: FactBatch) -> Tensor:
         n_each = torch.bincount(batch.relations, minlength=len(self.relation)).tolist()
-        rows = functional.embedding(torch.stack([batch.heads, batch.tails, batch.negatives]), self.embedding)
-        groups = torch.split(rows, n_each, dim=1)
+        rows = functional.embedding(torch.stack([batch.heads, batch.tails, batch.negatives], dim=1), self.embedding)
+        groups = torch.split(rows, n_each)
         projections = torch.unbind(self.projection)
-        projected = [group @ w for group, w in zip(groups, projections, strict=True) if group.shape[1]]
-        head, tail, negative = torch.cat(projected, dim=1)
+        projected = [group @ w for group, w in zip(groups, projections, strict=True) if len(group)]
+        head, tail, negative = torch.cat(projected).unbind(1)
         relation = functional.embedding(batch.relations, self.relation)
         near = (head + relation - tail).square().sum(1)
         far = (head + relation - negative).square().sum(1)
