@@ -123,8 +123,9 @@ class Fragment:
             return "" if row["hyperedge_id"] in self._with_members else "no_member"
         if table == "members" and row["hyperedge_id"] not in self._hyperedges:
             return "unknown_hyperedge"
-        unknown = [row[c] for c in _REFERS[table] if not self._type_of(row[c]) and row[c] not in self._hyperedges]
-        return "unknown_entity" if unknown else ""
+        if table == "texts" and row["entity_id"] in self._hyperedges:
+            return ""
+        return "" if all(self._type_of(row[column]) for column in _REFERS[table]) else "unknown_entity"
 
     def _is_known(self, table: str, row: Row) -> bool:
         """Say whether an earlier reply, or the base, said this already."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from extract.chain import storable
 from extract.method import Rejected
 
 _N_EXAMPLES = 3
@@ -101,7 +102,7 @@ class Tally:
         for one in rejected:
             self._counts[one.reason] += 1
             if len(self._examples[one.reason]) < _N_EXAMPLES:
-                self._examples[one.reason].append(one.what[:_MAX_EXAMPLE])
+                self._examples[one.reason].append(storable(one.what[:_MAX_EXAMPLE]))
 
     def reasons(self) -> dict[str, Reason]:
         """Return the counts by reason, the most frequent first."""

@@ -47,7 +47,7 @@ def check_totals(result: Extraction) -> None:
     assert sum(r.count for r in s.set_aside_reasons.values()) == s.set_aside
     assert result.graph.counts()["triples"] == sum(s.facts.get("triples", {}).values())
     assert len(result.graph.sources) == s.done
-    json.dumps(s.to_dict())
+    json.dumps(s.to_dict(), ensure_ascii=False).encode()
 
 
 def test_facts_come_with_source_and_fit_the_base(tmp_path: Path) -> None:
@@ -344,6 +344,7 @@ def test_rows_that_do_not_fit_are_counted_not_raised(tmp_path: Path) -> None:
                         triple("mood:dark", float("nan")),
                         triple(None, 0.5),
                         triple("\ud800", 0.5),
+                        triple(edge, 0.5),
                     ],
                     "hyperedges": [
                         {"hyperedge_id": edge, "relation": "angle", "weight": 1.0},
@@ -367,7 +368,7 @@ def test_rows_that_do_not_fit_are_counted_not_raised(tmp_path: Path) -> None:
     rejects = {reason: r.count for reason, r in result.summary.rejects.items()}
     assert rejects == {
         "bad_row": 8,
-        "unknown_entity": 6,
+        "unknown_entity": 8,
         "conflicting_type": 2,
         "no_member": 2,
         "unknown_hyperedge": 2,
@@ -376,6 +377,7 @@ def test_rows_that_do_not_fit_are_counted_not_raised(tmp_path: Path) -> None:
     counts = result.graph.counts()
     assert (counts["triples"], counts["hyperedges"], counts["members"], counts["texts"]) == (2, 3, 3, 2)
     assert result.summary.duplicates == 2 + 1 + 1
+    check_totals(result)
     assert result.summary.facts["hyperedges"] == {"angle": 3}
 
 
@@ -478,3 +480,13 @@ def test_no_reply_can_stop_a_run(replies: list[str], cut: bool, tmp_path_factory
     result, _ = run(tmp_path_factory.mktemp("fuzz"), script, max_attempts=2)
     assert result.summary.total == 8
     check_totals(result)
+
+
+@pytest.mark.slow
+def test_answers_from_the_ledger_cost_little_time(tmp_path: Path) -> None:
+    n_units = 2_000
+    for script in (lambda r: moods("dark"), []):
+        began = time.process_time()
+        extract(MoodMethod(n_units=n_units), toy_graph(), scripted(script, max_in_flight=64), tmp_path / "ledger")
+        seconds = time.process_time() - began
+    assert seconds < 0.003 * n_units, "a cached unit may cost 3 ms of one core at most"
