@@ -140,7 +140,7 @@ class LadybugStore(GraphStore, name="ladybug"):
         """Remove the facts of one source; returns how many triples, hyperedges and texts that were."""
         counts, deletes = delete_statements(_FACT)
         with self._reading():
-            pass
+            pass  # there is a store: a deletion makes none
         with self._transaction() as connection:
             removed = sum(_answer(connection, c, {"source": source})["n"][0].as_py() for c in counts)
             for statement in deletes:
@@ -157,7 +157,8 @@ class LadybugStore(GraphStore, name="ladybug"):
         except DbError as error:
             if "checkpoint recovery is pending" not in str(error):
                 raise
-            self._open(read_only=False).close()  # a killed writer left a finished transaction: this applies it
+            with self._transaction():
+                pass  # a killed writer left a finished transaction: opening the file for writing applies it
             database = self._open(read_only=True)
         with closing(database), closing(ladybug.Connection(database)) as connection:
             self._check_version(connection)

@@ -212,6 +212,8 @@ def _await_bolt(server: Server, poll: Callable[[], int | None], password: str | 
         try:
             _log_in(server, password)
             return
+        except StoreUnreachableError:
+            raise
         except (neo4j.exceptions.ServiceUnavailable, neo4j.exceptions.DatabaseUnavailable, OSError) as error:
             ended = poll() is not None
             if ended or time.monotonic() > deadline:

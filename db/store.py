@@ -30,7 +30,11 @@ class GraphStore(Registered, package="db"):
 
     @abstractmethod
     def read(self) -> Graph:
-        """Return everything that was written, equal in every fact."""
+        """Return everything that was written, equal in every fact.
+
+        Raises:
+            StoreFormatError: if nothing was written yet, or by another version.
+        """
 
     @abstractmethod
     def query(self, cypher: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = 60.0) -> pa.Table:
