@@ -64,7 +64,8 @@ class Trained:
     Attributes:
         model: with the parameters of the best epoch, in evaluation mode.
         config: of the loop.
-        curve: epoch, loss, recall@20, ndcg@20 (null where not evaluated), seconds (of the epoch).
+        curve: epoch, loss, recall@20, ndcg@20 (null where not evaluated), seconds (of the epoch); the loss
+            is the mean over the steps of all objectives.
         best_epoch: the epoch that was kept, from 1; 0 for a closed-form model.
         seconds: training and validation together, over all starts.
     """
@@ -82,7 +83,7 @@ def save_checkpoint(path: Path, identity: Mapping[str, Any], checkpoint: Checkpo
     Raises:
         WriteError: if the disk is full or read-only.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = _partial(path)
     content = {f.name: getattr(checkpoint, f.name) for f in checkpoint.__dataclass_fields__.values()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +96,12 @@ def save_checkpoint(path: Path, identity: Mapping[str, Any], checkpoint: Checkpo
         partial.unlink(missing_ok=True)
         msg = f"cannot write the checkpoint `{path}`: {error.strerror or error}; free some space or go elsewhere"
         raise WriteError(msg) from error
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint, and what a kill in the middle of writing one left beside it."""
+    for file in (path, _partial(path)):
+        file.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
@@ -156,6 +163,10 @@ def load_model(path: Path, ckg: CollaborativeKG) -> Recommender:
         msg = f"`{path}` does not fit `{manifest['model']}`: {str(error).splitlines()[-1].strip()}; train it again"
         raise CheckpointError(msg) from error
     return model.eval()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from gnn.build import TrainConfig, build_model, identity_of
-from gnn.checkpoint import Checkpoint, Trained, load_checkpoint, save_checkpoint, save_model
+from gnn.checkpoint import Checkpoint, Trained, load_checkpoint, remove_checkpoint, save_checkpoint, save_model
 from gnn.errors import InputError
 from gnn.evaluate import evaluate
 from gnn.recommender import Objective, Recommender
@@ -62,7 +62,7 @@ def train(
     if out is not None:
         save_model(trained, ckg, out)
     if path is not None:
-        path.unlink(missing_ok=True)
+        remove_checkpoint(path)
     return trained
 
 
@@ -78,7 +78,7 @@ class _Run:
         self.optimisers = {
             objective: torch.optim.Adam(model.parameters(), lr=config.lr, fused=fused) for objective in model.objectives
         }
-        self.epoch = 0
+        self.epoch, self.fit_seconds = 0, 0.0
         self.curve: list[dict[str, float | None]] = []
         self.best_epoch, self.best_value = 0, -1.0
         self.best_state: dict[str, Any] = {}
@@ -87,7 +87,9 @@ class _Run:
 
     def to_the_end(self, progress: Progress) -> None:
         """Fit, or train epoch by epoch."""
+        start = time.perf_counter()
         self.model.fit()
+        self.fit_seconds = time.perf_counter() - start
         if not self.model.objectives:
             return
         while self.epoch < self.config.epochs and not self._is_patience_over():
@@ -105,7 +107,7 @@ class _Run:
         columns = ("epoch", "loss", "recall@20", "ndcg@20", "seconds")
         types = [pa.int64(), *[pa.float64()] * 4]
         schema = pa.schema(list(zip(columns, types, strict=True)))
-        seconds = sum(row["seconds"] or 0.0 for row in self.curve)
+        seconds = self.fit_seconds + sum(row["seconds"] or 0.0 for row in self.curve)
         best = self.best_epoch if self.best_state else self.epoch
         return Trained(self.model, self.config, pa.Table.from_pylist(self.curve, schema), best, seconds)
 

@@ -55,6 +55,7 @@ def test_a_run_that_was_killed_twice_ends_bit_equal(name: str, tmp_path: Path) -
         with pytest.raises(Killed):
             run(name, tmp_path / "model", kill_after=epoch)
         assert not (tmp_path / "model").exists()
+        (tmp_path / "model.checkpoint.partial").write_bytes(b"what a kill in the middle of writing leaves")
     assert_same(run(name, tmp_path / "model"), whole)
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
@@ -122,6 +123,12 @@ def test_without_valid_the_last_epoch_is_kept() -> None:
     trained = train("lightgcn", ckg, {}, dataclasses.replace(CONFIG, epochs=4, patience=1))
     assert trained.best_epoch == len(trained.curve) == 4
     assert trained.curve["ndcg@20"].null_count == 4
+
+
+def test_a_closed_form_model_has_no_epoch_and_its_fit_is_timed() -> None:
+    trained = run("ease", None)
+    assert (trained.best_epoch, len(trained.curve)) == (0, 0)
+    assert trained.seconds > 0
 
 
 def test_a_diverging_run_is_stopped_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
