@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, meta
+from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from extract.errors import PromptError
@@ -19,6 +19,11 @@ _PARTS = re.compile(r"\A# system\n(?P<system>.+?)\n# user\n(?P<user>.+)\Z", re.D
 _JINJA = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False
 )
+
+
+@cache
+def _compile(template: str) -> Template:
+    return _JINJA.from_string(template)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Prompt:
         """
         self._check(variables)
         try:
-            return _JINJA.from_string(self.template).render(variables).strip()
+            return _compile(self.template).render(variables).strip()
         except (TemplateError, TypeError, AttributeError, LookupError) as error:
             msg = (
                 f"prompt `{self.name}.{self.version}` fails on this unit: {error}; "

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import pytest
 
 from extract.engine import EngineConfig, Extraction, extract
@@ -18,6 +17,7 @@ from extract.providers.local import Local, compact_grammar
 from kg.errors import ConfigError
 from kg.source import Source
 from kg.split import split
+from kglift import downloads
 from tests.shared_data import shared
 
 _SCHEMA: dict[str, Any] = {
@@ -154,10 +154,10 @@ def test_the_grammar_writes_no_white_space() -> None:
 
 
 def _model_path() -> Path:
-    cached = platformdirs.user_cache_path("kglift") / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    path = Path(os.environ.get("KGLIFT_LOCAL_MODEL", cached))
+    fetched = downloads.cached_path("smollm2-135m") / downloads.find_offer("smollm2-135m").files[0]
+    path = Path(os.environ.get("KGLIFT_LOCAL_MODEL", fetched))
     if not path.is_file():
-        pytest.skip("no local model here; set KGLIFT_LOCAL_MODEL to a GGUF file")
+        pytest.skip("no local model here; run `kglift data get smollm2-135m`")
     return path
 
 
