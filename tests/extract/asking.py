@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from extract.engine import EngineConfig, Extraction, extract
 from extract.method import Facts, Method, Rejected, Unit
+from extract.providers.scripted import Script, Scripted
 from extract.template import Prompt, parse_prompt
 from kg.graph import Graph
 from kg.terms import ITEM
+from tests.toy import toy_graph
 
 PROMPT = parse_prompt("mood", "v1", "# system\nSay the moods.\n# user\nItem {{ name }}\n")
 
@@ -59,3 +63,23 @@ def prompt(stem: str) -> Prompt:
     """Stand in for `load_prompt`."""
     assert stem == MoodMethod.prompt
     return PROMPT
+
+
+def scripted(script: Script, **config: Any) -> Scripted:
+    return Scripted(Scripted.Config(**config), script)
+
+
+def run(path: Path, script: Script, method: MoodMethod | None = None, **config: Any) -> tuple[Extraction, Scripted]:
+    provider = scripted(script)
+    result = extract(method or MoodMethod(), toy_graph(), provider, path / "ledger", EngineConfig(**config))
+    return result, provider
+
+
+def check_totals(result: Extraction) -> None:
+    s = result.summary
+    assert s.done + s.empty + s.rejected + s.set_aside == s.total
+    assert s.cached + s.asked == s.total
+    assert sum(r.count for r in s.set_aside_reasons.values()) == s.set_aside
+    assert result.graph.counts()["triples"] == sum(s.facts.get("triples", {}).values())
+    assert len(result.graph.sources) == s.done
+    json.dumps(s.to_dict(), ensure_ascii=False).encode()

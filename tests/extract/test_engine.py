@@ -5,7 +5,6 @@ import json
 import random
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,19 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from extract.engine import EngineConfig, Extraction, extract
-from extract.errors import BudgetError, PassingProviderError, PromptError, TerminalProviderError, UnitError
+from extract.errors import PromptError, UnitError
 from extract.ledger import Ledger
 from extract.ledger_rows import STATES
 from extract.method import Facts, Unit
 from extract.provider import Completion, Request
-from extract.providers.scripted import Script, Scripted
+from extract.providers.scripted import Scripted
 from extract.template import parse_prompt
 from kg.errors import ConfigError, LeakError, SchemaError
 from kg.graph import Graph, concat
-from tests.extract.asking import MoodMethod, moods, prompt
+from tests.extract.asking import MoodMethod, check_totals, moods, prompt, run, scripted
 from tests.toy import ITEMS, toy_graph
 
 pytestmark = pytest.mark.usefixtures("_mood_prompt")
-
-
-def scripted(script: Script, **config: Any) -> Scripted:
-    return Scripted(Scripted.Config(**config), script)
-
-
-def run(path: Path, script: Script, method: MoodMethod | None = None, **config: Any) -> tuple[Extraction, Scripted]:
-    provider = scripted(script)
-    result = extract(method or MoodMethod(), toy_graph(), provider, path / "ledger", EngineConfig(**config))
-    return result, provider
-
-
-def check_totals(result: Extraction) -> None:
-    s = result.summary
-    assert s.done + s.empty + s.rejected + s.set_aside == s.total
-    assert s.cached + s.asked == s.total
-    assert sum(r.count for r in s.set_aside_reasons.values()) == s.set_aside
-    assert result.graph.counts()["triples"] == sum(s.facts.get("triples", {}).values())
-    assert len(result.graph.sources) == s.done
-    json.dumps(s.to_dict(), ensure_ascii=False).encode()
 
 
 def test_facts_come_with_source_and_fit_the_base(tmp_path: Path) -> None:
@@ -212,118 +191,6 @@ def test_variables_that_do_not_fit_the_prompt_stop_everything(tmp_path: Path) ->
 
     with pytest.raises(PromptError, match="needs the variable `name`, got title"):
         run(tmp_path, [], Odd())
-
-
-def test_passing_errors_are_retried_and_counted(tmp_path: Path) -> None:
-    tries = count()
-
-    def script(request: Request) -> str | Exception:
-        return PassingProviderError("busy", 0.01) if next(tries) < 3 else moods("dark")
-
-    result, provider = run(tmp_path, script, max_units=1)
-    assert (result.summary.done, result.summary.retries, result.summary.calls) == (1, 3, 1)
-    assert provider.n_calls == 4
-
-
-def test_retry_after_holds_everyone_back(tmp_path: Path) -> None:
-    began = time.monotonic()
-    tries = count()
-    times = []
-
-    def script(request: Request) -> str | Exception:
-        times.append(time.monotonic() - began)
-        return PassingProviderError("busy", 0.4) if next(tries) == 0 else moods("dark")
-
-    provider = scripted(script, max_in_flight=1)
-    extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger", EngineConfig(max_in_flight=1))
-    assert times[1] - times[0] >= 0.4
-
-
-def test_a_poison_unit_is_set_aside_where_others_are_answered(tmp_path: Path) -> None:
-    def script(request: Request) -> str | Exception:
-        if request.unit_id == "item:4":
-            return PassingProviderError("server error 500", 0.01)
-        return UnitError("larger than the context") if request.unit_id == "item:5" else moods("dark")
-
-    result, _ = run(tmp_path, script, max_retries=1)
-    assert {k: r.examples for k, r in result.summary.set_aside_reasons.items()} == {
-        "no_answer": ("item:4",),
-        "too_large": ("item:5",),
-    }
-    check_totals(result)
-    healed, provider = run(tmp_path, lambda r: moods("dark"))
-    assert (healed.summary.done, provider.n_calls) == (8, 2)
-
-
-def test_a_provider_that_stops_answering_ends_the_run_and_keeps_the_answers(tmp_path: Path) -> None:
-    def script(request: Request) -> str | Exception:
-        return moods("dark") if request.unit_id in ITEMS[:2] else PassingProviderError("server error 503", 0.01)
-
-    with pytest.raises(PassingProviderError, match="server error 503") as caught:
-        run(tmp_path, script, max_retries=1, max_in_flight=1)
-    assert "every answer so far is kept" in caught.value.__notes__[0]
-    _, provider = run(tmp_path, lambda r: moods("dark"))
-    assert provider.n_calls == 6
-
-
-def test_a_terminal_error_is_not_retried_and_keeps_the_answers(tmp_path: Path) -> None:
-    def script(request: Request) -> str | Exception:
-        return TerminalProviderError("wrong key") if request.unit_id == "item:4" else moods("dark")
-
-    with pytest.raises(TerminalProviderError, match="wrong key"):
-        run(tmp_path, script, max_in_flight=1)
-    _, provider = run(tmp_path, lambda r: moods("dark"))
-    assert provider.n_calls == 5
-
-
-def test_a_hanging_provider_times_out(tmp_path: Path) -> None:
-    provider = scripted(lambda r: moods("dark"), latency_s=30.0)
-    with pytest.raises(PassingProviderError, match=r"no answer for unit `item:1` within 0\.05 s; raise `timeout_s`"):
-        extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger", EngineConfig(timeout_s=0.05, max_retries=0))
-
-
-def test_the_budget_is_never_exceeded_and_counts_earlier_runs(tmp_path: Path) -> None:
-    def script(request: Request) -> Completion:
-        return Completion(moods("dark"), 10, 10)
-
-    with pytest.raises(BudgetError, match=r"the budget of 100 tokens is spent: 80 are paid .* raise `budget_tokens`"):
-        run(tmp_path, script, budget_tokens=100, max_tokens=20)
-    with pytest.raises(BudgetError, match="80 are paid"):
-        run(tmp_path, script, budget_tokens=100, max_tokens=20)
-    result, provider = run(tmp_path, script, budget_tokens=1000, max_tokens=20)
-    assert provider.n_calls == 4
-    assert result.summary.paid_tokens == 160
-
-
-def test_limits_hold_the_rate_down(tmp_path: Path) -> None:
-    began = time.monotonic()
-    run(tmp_path, lambda r: moods("dark"), requests_per_minute=1200)
-    assert time.monotonic() - began >= 7 * 60 / 1200
-    began = time.monotonic()
-    run(tmp_path, lambda r: moods("dark"), tokens_per_minute=60_000, max_tokens=40)
-    assert time.monotonic() - began >= 7 * 40 / 1000
-
-
-def test_no_more_requests_are_under_way_than_allowed(tmp_path: Path) -> None:
-    under_way, most = 0, 0
-
-    class Counting(Scripted):
-        async def complete(self, request: Request) -> Completion:
-            nonlocal under_way, most
-            under_way += 1
-            most = max(most, under_way)
-            await asyncio.sleep(0.005)
-            under_way -= 1
-            return Completion(moods("dark"), 1, 1)
-
-    extract(
-        MoodMethod(n_units=40),
-        toy_graph(),
-        Counting(Scripted.Config(max_in_flight=4), []),
-        tmp_path / "l",
-        EngineConfig(),
-    )
-    assert most == 4
 
 
 def test_rows_that_do_not_fit_are_counted_not_raised(tmp_path: Path) -> None:
