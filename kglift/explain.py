@@ -14,11 +14,12 @@ from rich.tree import Tree
 from gnn.explain import GraphPath, PathFinder
 from kg.errors import UnknownIdError, first_five
 from kg.graph import Graph
-from kg.terms import DATASET, INTERACTS, ITEM, TRAIN, USER
+from kg.terms import DATASET, INTERACTS, ITEM, LLM, TRAIN, USER
 from kglift.labels import node_labels
 from kglift.sentences import sentence_of
 
 _EXCERPT = 160
+_SEARCHED = 60
 _MEMBER = "member/"
 
 
@@ -119,7 +120,8 @@ def explain(graph: Graph, finder: PathFinder, user_id: str, item_id: str, *, lim
     """Explain one recommendation by the paths that support it.
 
     Of paths with the same sequence of relations at most two are shown, so that like-minded users, of whom there are
-    many, leave room for facts; of paths over the same nodes only one.
+    many, leave room for facts; of paths over the same nodes only one. If an LLM states an edge of some path but of none
+    that is shown, the best such path takes the last place.
 
     Args:
         graph: the graph that the recommender was trained on, with its sources.
@@ -134,12 +136,22 @@ def explain(graph: Graph, finder: PathFinder, user_id: str, item_id: str, *, lim
     user, item = find_entity(graph, user_id, USER), find_entity(graph, item_id, ITEM)
     ckg = finder.ckg
     pair = ckg.nodes.idx_of(user), ckg.nodes.idx_of(item) - ckg.n_users
-    found = finder.find_paths(*pair, limit=limit, per_pattern=2, distinct_nodes=True)
+    found = finder.find_paths(*pair, limit=max(limit, _SEARCHED), per_pattern=2, distinct_nodes=True)
     describe = _Describer(graph, finder, {n for path in found for n in path.nodes})
+    paths = _with_llm([describe.path(p) for p in found], limit)
     train = graph.interactions_of(TRAIN)
     is_known = bool(pc.any(_where(train, user_id=user, item_id=item)).as_py())
     user_node, item_node = describe.node(ckg.nodes.idx_of(user)), describe.node(ckg.nodes.idx_of(item))
-    return Explanation(user_node, item_node, is_known, tuple(describe.path(p) for p in found))
+    return Explanation(user_node, item_node, is_known, tuple(paths))
+
+
+def _with_llm(paths: list[ExplainedPath], limit: int) -> list[ExplainedPath]:
+    """Return the first paths, the last of them one with an LLM's edge if only later ones have any."""
+    stated = [p for p in paths if any(e.kind == LLM for edge in p.edges for e in edge.evidence)]
+    shown = paths[:limit]
+    if not shown or not stated or stated[0] in shown:
+        return shown
+    return [*shown[:-1], stated[0]]
 
 
 def render_explanation(explanation: Explanation, console: Console) -> None:

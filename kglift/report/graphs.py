@@ -91,12 +91,18 @@ def neighbourhood(fused: Graph, user_id: str) -> dict[str, Any]:
 
 
 def shown_user(fused: Graph, users: list[str]) -> str:
-    """Return the first of some users or, where there is none, the one with the median number of train interactions."""
-    if users:
-        return users[0]
+    """Return whose neighbourhood to draw: one in a hyperedge if there is any, best of all one of `users`.
+
+    Without hyperedges it is the first of `users` or, where there is none, the user with the median number of train
+    interactions.
+    """
+    joined = set(fused.members["entity_id"].to_pylist())
     counts = Counter(fused.interactions_of(TRAIN)["user_id"].to_pylist())
-    ranked = sorted((n, str(u)) for u, n in counts.items())
-    return ranked[len(ranked) // 2][1]
+    ranked = [str(u) for _, u in sorted((n, str(u)) for u, n in counts.items())]
+    half = len(ranked) // 2
+    middle = [*ranked[half:], *reversed(ranked[:half])]
+    candidates = [*users, *middle]
+    return next((u for u in candidates if u in joined), candidates[0])
 
 
 def _facts(graph: Graph) -> pd.DataFrame:
@@ -174,7 +180,7 @@ def _by_type(base: Graph, fused: Graph) -> list[dict[str, Any]]:
 
 
 def _by_relation(fused: Graph) -> list[dict[str, Any]]:
-    """Count distinct facts by relation: stated without the LLM, by both, by the LLM alone."""
+    """Count distinct facts by relation, those that the LLM uses first: stated without it, by both, by it alone."""
     facts = _facts(fused)
     facts["by_llm"], facts["by_others"] = facts["kind"] == LLM, facts["kind"] != LLM
     distinct = facts.groupby(["relation", "head", "tail"], as_index=False)[["by_llm", "by_others"]].any()
@@ -182,7 +188,8 @@ def _by_relation(fused: Graph) -> list[dict[str, Any]]:
     counts = distinct.groupby("relation").agg(
         total=("both", "size"), by_llm=("by_llm", "sum"), by_others=("by_others", "sum"), both=("both", "sum")
     )
-    ranked = counts.sort_values(["total"], ascending=False, kind="stable").reset_index()
+    counts["is_new"] = counts["by_llm"] > 0
+    ranked = counts.sort_values(["is_new", "total"], ascending=False, kind="stable").reset_index()
     return [
         {
             "relation": row["relation"],
