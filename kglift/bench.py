@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import shutil
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -78,12 +80,15 @@ def run_jobs(graph_dir: Path, jobs: Sequence[Job], jobs_dir: Path, progress: Pro
     threads = max(1, (os.cpu_count() or 1) // n_workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start, initargs=(threads,)) as pool:
-        futures = {pool.submit(run_job, graph_dir, job, jobs_dir / job.key): job for job in todo}
+        with _ctrl_c_is_ours():
+            futures = {pool.submit(run_job, graph_dir, job, jobs_dir / job.key): job for job in todo}
         try:
             for count, future in enumerate(as_completed(futures), start=len(jobs) - len(todo) + 1):
                 future.result()
                 progress(count, len(jobs), futures[future].key)
         except BaseException:
+            for worker in multiprocessing.active_children():  # what they did is in their checkpoints
+                worker.terminate()
             pool.shutdown(cancel_futures=True)
             raise
     return {name: pa.concat_tables([_read(jobs_dir / job.key, name, job) for job in jobs]) for name in TABLES}
@@ -143,12 +148,19 @@ def _n_workers(n_jobs: int) -> int:
     return max(1, min(os.cpu_count() or 1, n_jobs))
 
 
-def _start(n_threads: int) -> None:
-    import signal
+@contextmanager
+def _ctrl_c_is_ours() -> Iterator[None]:
+    """Start processes that never see Ctrl-C, not even while they import: they inherit the mask."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+
+def _start(n_threads: int) -> None:
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(n_threads)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import queue
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from kg.errors import ConfigError
 from kg.files import file_sha256
 
 _MAGIC = b"GGUF"
-_QUANTISATION = re.compile(r"(?<![A-Za-z0-9])((?:IQ|Q|TQ)\d\w*|BF16|F16|F32)(?![A-Za-z0-9])", re.IGNORECASE)
 _MAX_COPIES = 8
 
 
@@ -80,11 +78,11 @@ class Local(Provider, name="local"):
 
     @cached_property
     def model(self) -> str:
-        """Name, quantisation and sha256 (its first 12 digits) of the file, and what else decides a reply."""
+        """`NAME@SHA`: the file's stem, with its quantisation, and the start of its sha256; then what else decides."""
         path = self.config.model_path
-        quantisation = _QUANTISATION.search(path.name)
-        form = quantisation[1].upper() if quantisation else "unknown quantisation"
-        return f"{path.name} ({form}, sha256 {file_sha256(path)[:12]}, repeat_penalty {self.config.repeat_penalty:g})"
+        default = Local.Config.repeat_penalty
+        penalty = self.config.repeat_penalty
+        return f"{path.stem}@{file_sha256(path)[:12]}" + ("" if penalty == default else f"+repeat_penalty={penalty:g}")
 
     @property
     def max_in_flight(self) -> int:

@@ -83,7 +83,7 @@ def _request(prompt: str = "Say something.", max_tokens: int = 200) -> Request:
 
 def test_the_model_is_named_by_file_form_and_content(tmp_path: Path) -> None:
     one = _provider(tmp_path)
-    assert one.model == "tiny.Q4_K_M.gguf (Q4_K_M, sha256 1ff03ffde880, repeat_penalty 1.1)"
+    assert one.model == "tiny.Q4_K_M@1ff03ffde880"
     (tmp_path / "tiny.Q4_K_M.gguf").write_bytes(b"GGUF of another kind")
     assert Local(Local.Config(tmp_path / "tiny.Q4_K_M.gguf")).model != one.model
 
