@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from extract.method import Method
+from extract.template import load_prompt
 from kg.check import assert_no_leak, check
 from kg.config import build_config, config_dict
 from kg.files import atomic_directory, file_sha256, read_graph, write_graph, write_json, write_manifest
@@ -106,7 +108,15 @@ def _located(data: DataPlan) -> tuple[str, Path]:
 
 
 def _extract_stage(plan: RunPlan, step: ExtractPlan, llm: LlmPlan, bars: Bars) -> Stage:
-    settings = {"step": config_dict(step), "llm": config_dict(llm), "engine": config_dict(plan.engine)}
+    prompt = load_prompt(Method.find(step.method).prompt)
+    files = [Path(v) for v in (*step.config.values(), *llm.config.values()) if isinstance(v, str)]
+    settings = {
+        "step": config_dict(step),
+        "llm": config_dict(llm),
+        "engine": config_dict(plan.engine),
+        "prompt": prompt.sha,
+        "files": {str(f): file_sha256(f) for f in files if f.is_file()},
+    }
     return Stage(f"extract-{step.method}", lambda p: _make_extract(plan, step, llm, bars, p), settings, ("data",))
 
 

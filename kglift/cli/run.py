@@ -7,7 +7,7 @@ import typer
 
 from kg.config import parse_settings
 from kglift.cli.options import AsJson, Quiet, Set
-from kglift.cli.output import console, print_json, say
+from kglift.cli.output import console, print_json, print_rows, say
 from kglift.progress import progress_bar
 
 
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("run", epilog="Example: kglift run demo --out runs/demo")(run)
     app.command("report", epilog="Example: kglift report runs/demo")(report)
+    app.command("members", epilog="Example: kglift members --json")(members)
 
 
 def run(
@@ -58,3 +59,18 @@ def report(
         return
     render_terminal(built, console)
     say(f"\nreport: {root / 'report.html'}")
+
+
+def members(
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
+) -> None:
+    """List what can be named in a run: sources, methods, providers, stores and models."""
+    from kglift.members import list_members, markdown_table
+
+    if as_json:
+        print_json([dict(zip(("family", "name", "what"), row, strict=True)) for row in list_members()])
+    elif markdown:
+        typer.echo(markdown_table())
+    else:
+        print_rows("", ["family", "name", "what it does"], list_members())
