@@ -23,7 +23,7 @@ from kglift.downloads import fetch, find_offer
 from kglift.explanations import explain_some
 from kglift.plan import DataPlan, ExtractPlan, LlmPlan, RunPlan
 from kglift.settings import neo4j_settings, resolve_llm
-from kglift.stages import STAGE_FORMAT, Stage, Workplace, run_stages
+from kglift.stages import STAGE_FORMAT, Stage, Workplace, only_run, run_stages
 from kglift.stores import load_graph
 
 Bars = Callable[[str], AbstractContextManager[Progress]]
@@ -43,12 +43,12 @@ def run(
     """
     from kglift.runs import describe_run, write_report
 
-    root.mkdir(parents=True, exist_ok=True)
-    describe_run(plan, root)
-    run_stages(plan_stages(plan, bars), root, until=until, tell=tell)
-    if not until:
-        write_report(root)
-        tell("report", "done")
+    with only_run(root):
+        describe_run(plan, root)
+        run_stages(plan_stages(plan, bars), root, until=until, tell=tell)
+        if not until:
+            write_report(root)
+            tell("report", "done")
 
 
 def plan_stages(plan: RunPlan, bars: Bars) -> list[Stage]:

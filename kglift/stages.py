@@ -1,8 +1,10 @@
 """Stages of a run: each a directory that is whole or absent, made once for one configuration."""
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,23 @@ class Stage:
     settings: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     file_format: str = GRAPH_FORMAT
+
+
+@contextmanager
+def only_run(root: Path) -> Iterator[None]:
+    """Hold a run's directory for this process; the system lets go of it however the process ends.
+
+    Raises:
+        RunError: if another process works in it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            msg = f"another kglift works in `{root}`; wait until it ends, or choose another --out"
+            raise RunError(msg) from error
+        yield
 
 
 def run_stages(

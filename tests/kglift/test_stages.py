@@ -6,7 +6,7 @@ import pytest
 
 from kg.files import atomic_directory, write_manifest
 from kglift.errors import RunError
-from kglift.stages import STAGE_FORMAT, Stage, Workplace, run_stages
+from kglift.stages import STAGE_FORMAT, Stage, Workplace, only_run, run_stages
 
 
 class Kitchen:
@@ -65,3 +65,11 @@ def test_until_stops_after_the_stage(tmp_path: Path) -> None:
 def test_an_unknown_stage_is_named_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no stage `cake`; its stages are dough, bread"):
         run_stages(Kitchen().stages(), tmp_path, until="cake")
+
+
+def test_two_runs_in_one_directory_are_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    with only_run(tmp_path / "run"):
+        with pytest.raises(RunError, match="another kglift works in"), only_run(tmp_path / "run"):
+            pass
+    with only_run(tmp_path / "run"):
+        pass
