@@ -26,8 +26,8 @@ fast: $(READY)
 	$(BIN)/python -m pytest -q -m 'not slow'
 
 slow: $(READY)
-	$(BIN)/kglift data get ml-100k --quiet
-	$(BIN)/kglift data get smollm2-135m --quiet
+	$(BIN)/kglift data get ml-100k
+	$(BIN)/kglift data get smollm2-135m
 	$(BIN)/python -m pytest -q -m slow
 
 lint: $(READY)

@@ -1,5 +1,6 @@
 """`ladybug`: an embedded graph database in one file, with Cypher (LadybugDB, the successor of Kuzu)."""
 
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -78,6 +79,19 @@ class LadybugConfig:
             raise ConfigError(msg)
 
 
+_QUOTED = re.compile(r"//[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`[^`]*`", re.DOTALL)
+_FILES = re.compile(
+    r"\b(COPY|EXPORT|IMPORT|LOAD|INSTALL|UNINSTALL|ATTACH|DETACH\s+DATABASE|CHECKPOINT)\b", re.IGNORECASE
+)
+
+
+def _refuse_files(cypher: str) -> None:
+    """Refuse statements that reach beyond the store, which LadybugDB's read-only mode lets through."""
+    if found := _FILES.search(_QUOTED.sub(" ", cypher)):
+        msg = f"`{found[1].upper()}` reads or writes files outside the store; a query may only read the graph"
+        raise QueryError(msg)
+
+
 class LadybugStore(GraphStore, name="ladybug"):
     """Keep the graph in one file.
 
@@ -125,6 +139,7 @@ class LadybugStore(GraphStore, name="ladybug"):
             QueryError: if the query is wrong, writes, or takes longer than `timeout_s`.
             StoreFormatError: if nothing was written yet.
         """
+        _refuse_files(cypher)
         with self._reading() as connection:
             connection.set_query_timeout(max(1, int(timeout_s * 1000)))
             return _answer(connection, cypher, parameters or {}, timeout_s)

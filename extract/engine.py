@@ -29,6 +29,7 @@ from extract.summary import Summary, Tally
 from extract.template import load_prompt
 from kg.graph import Graph
 from kg.progress import Progress, silent
+from kg.terms import TRAIN
 
 __all__ = ["EngineConfig", "Extraction", "extract"]
 
@@ -80,7 +81,8 @@ def extract(
     prompt = load_prompt(method.prompt)
     questions = Questions(method, prompt, provider.model, config)
     with Ledger(ledger_path) as ledger:
-        run = _Run(method, graph, questions, ledger, config)
+        seen = graph.replace(interactions=graph.interactions_of(TRAIN))  # a method cannot show what it never gets
+        run = _Run(method, seen, questions, ledger, config)
         total = run.check()
         paid_before = sum(ledger.paid(questions.run)[1:])
         asked = _in_loop(run.ask(provider, total, paid_before, progress))

@@ -23,6 +23,8 @@ methods put it into the schema only, so that another model's slip costs one name
 
 _MAX_SLUG = 48
 _WORD = re.compile(r"[^\W_]+")
+_CONCEPT_WORD = re.compile(r"[^\W_]+[+#]*")  # C, C++ and C# are three concepts
+_SLUG = re.compile(r"[a-z0-9-]+")
 _YEAR = re.compile(r"\s*[(\[]((?:18|19|20)\d\d)[)\]]\s*$")
 _ARTICLES = "the|a|an|il|lo|la|le|les|el|los|las|der|die|das|un|une|l'"
 _INVERTED = re.compile(rf"^(?P<rest>.+),\s*(?P<article>{_ARTICLES})(?=$|\s*[(\[])", re.IGNORECASE)
@@ -56,15 +58,16 @@ def concept_id(entity_type: str, name: str) -> tuple[str, str]:
     """Return the id and the canonical name of a concept, the same for every spelling of it.
 
     Concepts (moods, themes, interests) have no catalogue: the id is the type in lower case and a slug of the
-    normalised name, or its hash where the slug would be long or not ASCII. Equal ids imply equal names.
+    normalised name, or its hash where the slug would be long or hold more than ASCII letters and digits. Equal
+    ids imply equal names.
 
     Example:
         >>> concept_id("Mood", " Dark ")
         ('mood:dark', 'dark')
     """
-    canonical = " ".join(_WORD.findall(unicodedata.normalize("NFKC", name).casefold().translate(_APOSTROPHES)))
+    canonical = " ".join(_CONCEPT_WORD.findall(unicodedata.normalize("NFKC", name).casefold().translate(_APOSTROPHES)))
     slug = canonical.replace(" ", "-")
-    if not slug.isascii() or not 0 < len(slug) <= _MAX_SLUG:
+    if not _SLUG.fullmatch(slug) or len(slug) > _MAX_SLUG:
         slug = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{entity_type.casefold()}:{slug}", canonical
 

@@ -14,7 +14,7 @@ from gnn.errors import IndexRangeError, InputError
 from gnn.sparse import Csr, NormalisedGraph, csr_from_edges, expand_ranges, normalise
 from kg.ckg import CollaborativeKG
 from kg.ids import IdMap
-from kg.terms import HEAD, TAIL, TRAIN
+from kg.terms import HEAD, TAIL, TRAIN, VALID
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,11 +171,16 @@ def prune_entities(ckg: CollaborativeKG, min_degree: int) -> CollaborativeKG:
 
 
 def fingerprint(ckg: CollaborativeKG) -> str:
-    """Return a sha256 over node ids, relations, train interactions and facts: what a trained model depends on."""
+    """Return a sha256 over node ids, relations, train and valid interactions and facts: what training depends on."""
     digest = hashlib.sha256(f"{ckg.n_users},{ckg.n_items}\n".encode())
     for names in (ckg.nodes.ids, ckg.relations):
         digest.update("\0".join(names).encode())
-    arrays: tuple[npt.NDArray[np.generic], ...] = (ckg.interactions[TRAIN], ckg.triples, ckg.confidence)
+    arrays: tuple[npt.NDArray[np.generic], ...] = (
+        ckg.interactions[TRAIN],
+        ckg.interactions[VALID],
+        ckg.triples,
+        ckg.confidence,
+    )
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

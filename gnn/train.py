@@ -128,7 +128,7 @@ class _Run:
         self.epoch += 1
         self.model.train()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mix(self.config.seed, self.epoch))
+            torch.manual_seed(_mix(self.config.seed, -self.epoch))  # dropout: another stream than the batches
             losses = [self._step(objective, batch) for objective, batch in self._batches()]
         loss = float(torch.stack(losses).mean())
         if loss != loss:

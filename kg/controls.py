@@ -24,7 +24,9 @@ def random_graph(graph: Graph, seed: int, source_kind: str = LLM) -> Graph:
     a swap that would repeat a fact or make a self-loop is not done. Kept exactly: the number of distinct facts of the
     whole graph, the count of each relation, the number of facts of each (head, relation) and each (relation, tail),
     each head's confidences, interactions, texts and features. Members of hyperedges are exchanged likewise within
-    (relation, role): sizes, weights, roles, positions and each entity's number of memberships are kept. What cannot
+    (relation, role): sizes, weights, roles, positions and each entity's number of memberships are kept. In a hyperedge
+    with exactly one user, the user stays and items are exchanged among that user's hyperedges only: which items a user
+    had is the data's knowledge, how they hang together is the LLM's, and only the latter is to be random. What cannot
     move stays: a relation with one fact, one tail, or all possible pairs, and facts that another kind of source states
     too (they add no edge). Several sources of one fact become one row by noisy or, as in `CollaborativeKG`.
 
@@ -206,7 +208,7 @@ def _random_hyperedges(
     relation = dict(zip(edges.to_pylist(), chosen["relation"].to_pylist(), strict=True))
     frame = members.select(["hyperedge_id", "role", "entity_id"]).to_pandas()
     frame.columns = pd.Index(["head", "relation", "tail"])
-    frame["relation"] = frame["head"].map(relation) + "\x1f" + frame["relation"]
+    frame["relation"] = frame["head"].map(relation) + "\x1f" + frame["relation"] + _whose(graph, frame)
     exchanged = pa.array(_swap(frame, frame.iloc[:0], rng), pa.string())
     place = members.column_names.index("entity_id")
     members = members.set_column(place, members.schema.field(place), exchanged)
@@ -219,6 +221,18 @@ def _random_hyperedges(
         pa.concat_tables([_rows(graph.hyperedges, "source", of_kind, keep=False), relabelled]),
         pa.concat_tables([_rows(graph.members, "hyperedge_id", edges, keep=False), members]),
     )
+
+
+def _whose(graph: Graph, members: pd.DataFrame) -> "pd.Series[str]":
+    """Return for each member (head = hyperedge, tail = entity) the user among whose hyperedges it may be exchanged.
+
+    Users and items of a hyperedge with exactly one user belong to that user; others may go anywhere and get "".
+    """
+    kind = members["tail"].map(dict(zip(*(graph.entities[c].to_pylist() for c in ("entity_id", "type")), strict=True)))
+    users = members.loc[kind == USER].drop_duplicates(["head", "tail"])
+    alone = users[~users["head"].duplicated(keep=False)].set_index("head")["tail"]
+    owner = "\x1f" + members["head"].map(alone)
+    return owner.where(kind.isin((USER, ITEM)) & owner.notna(), "")
 
 
 def _swap(facts: pd.DataFrame, fixed: pd.DataFrame, rng: np.random.Generator) -> npt.NDArray[np.object_]:

@@ -235,7 +235,7 @@ def _parse(path: Path) -> "rdflib.Graph":
     data, parsed = read_utf8(path), rdflib.Graph("SimpleMemory", bind_namespaces="none")
     try:
         parsed.parse(data=data, format=format_of(path))
-    except (SyntaxError, ValueError, rdflib.exceptions.ParserError) as error:
+    except (SyntaxError, ValueError, LookupError, AttributeError, rdflib.exceptions.ParserError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         msg = f"`{path}` is not valid {format_of(path)}: {' '.join(lines)[:200]}; correct that line"
         raise FileFormatError(msg) from error

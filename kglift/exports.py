@@ -1,6 +1,6 @@
 """Taking a graph out in another format, by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,46 +9,31 @@ from kg.errors import UnknownNameError, did_you_mean
 from kg.graph import Graph
 from kg.source import Source
 
-
-def _rdf(graph: Graph, path: Path) -> None:
-    from kg.rdf import write_rdf
-
-    write_rdf(graph, path)
+HIF = "hif"
 
 
-def _graphml(graph: Graph, path: Path) -> None:
-    from kg.nx import write_graphml
-
-    write_graphml(graph, path)
-
-
-def _hif(graph: Graph, path: Path) -> None:
-    from kg.hif import write_hif
-
-    write_hif(graph, path)
-
-
-_FORMATS: dict[str, Callable[[Graph, Path], None]] = {"rdf": _rdf, "graphml": _graphml, "hif": _hif}
-
-
-def export(graph: Graph, kind: str, path: Path, settings: Mapping[str, Any]) -> None:
-    """Write a graph in an exchange format or in the format of a source.
+def export(graph: Graph, kind: str, path: Path, settings: Mapping[str, Any]) -> dict[str, int]:
+    """Write a graph in an exchange format.
 
     Args:
         graph: what to write.
-        kind: `rdf`, `graphml`, `hif`, or a member of `kg.sources` that can write.
+        kind: `hif`, or a member of `kg.sources`: rdf, graphml, recbole, ...
         path: file or folder to make.
         settings: configuration of the source.
+
+    Returns:
+        Table -> rows that the format has no place for.
 
     Raises:
         UnknownNameError: if there is no such format.
     """
-    if kind in _FORMATS:
-        _FORMATS[kind](graph, path)
-        return
+    if kind == HIF:
+        from kg.hif import write_hif
+
+        return write_hif(graph, path)
     sources = Source.members()
     if kind not in sources:
-        msg = f"unknown format `{kind}`; {did_you_mean(kind, [*_FORMATS, *sources])}"
+        msg = f"unknown format `{kind}`; {did_you_mean(kind, [HIF, *sources])}"
         raise UnknownNameError(msg)
     cls = sources[kind]
-    cls(build_config(cls.Config, settings, where=f"source `{kind}`")).write(graph, path)
+    return cls(build_config(cls.Config, settings, where=f"source `{kind}`")).write(graph, path)

@@ -1,5 +1,6 @@
 """The stages of `kglift run`: data -> extract -> fuse -> bench -> explain -> store -> report."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -9,11 +10,13 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from extract.method import Method
+from extract.provider import Provider
 from extract.template import load_prompt
-from kg.check import assert_no_leak, check
+from kg.check import check
 from kg.config import build_config, config_dict
 from kg.files import atomic_directory, file_sha256, read_graph, write_graph, write_json, write_manifest
 from kg.fuse import fuse
+from kg.graph import Graph
 from kg.progress import Progress
 from kg.source import Source
 from kg.split import split
@@ -26,6 +29,7 @@ from kglift.settings import neo4j_settings, resolve_llm
 from kglift.stages import STAGE_FORMAT, Stage, Workplace, only_run, run_stages
 from kglift.stores import load_graph
 
+_STORE_FILE = "graph.lbug"
 Bars = Callable[[str], AbstractContextManager[Progress]]
 
 
@@ -52,8 +56,14 @@ def run(
 
 
 def plan_stages(plan: RunPlan, bars: Bars) -> list[Stage]:
-    """Turn a plan into stages."""
+    """Turn a plan into stages.
+
+    Raises:
+        UnknownNameError: for a source, method, provider or model that does not exist.
+        ConfigError: for a parameter that one of them does not have.
+    """
     llm = resolve_llm(plan.llm)
+    _check_members(plan, llm)
     extracts = [_extract_stage(plan, step, llm, bars) for step in plan.extract]
     names = tuple(stage.name for stage in extracts)
     jobs = plan_jobs(plan.bench, plan.models, plan.seed)
@@ -69,8 +79,27 @@ def plan_stages(plan: RunPlan, bars: Bars) -> list[Stage]:
             STAGE_FORMAT,
         ),
         Stage("explain", lambda place: _make_explain(plan, bars, place), {}, ("fuse", "bench"), STAGE_FORMAT),
-        Stage("store", lambda place: _make_store(bars, place), _store_settings(), ("fuse",), STAGE_FORMAT),
+        Stage(
+            "store", lambda place: _make_store(bars, place), _store_settings(), ("fuse",), STAGE_FORMAT, (_STORE_FILE,)
+        ),
     ]
+
+
+def _check_members(plan: RunPlan, llm: LlmPlan) -> None:
+    """Find every wrong name and parameter before an LLM is paid."""
+    from gnn.build import configure
+
+    Provider.find(llm.provider)
+    source = _source_of(plan.data)
+    build_config(Source.find(source).Config, plan.data.config, where="[data.config]")
+    for step in plan.extract:
+        build_config(Method.find(step.method).Config, step.config, where=f"[extract.config] of `{step.method}`")
+    for model in plan.models:
+        configure(model.model, model.config, where=f"[models.config] of `{model.model}`")
+
+
+def _source_of(data: DataPlan) -> str:
+    return find_offer(data.dataset).source if data.dataset else data.source
 
 
 def _data_settings(plan: RunPlan) -> dict[str, Any]:
@@ -83,12 +112,12 @@ def _data_settings(plan: RunPlan) -> dict[str, Any]:
 
 def _content(path: Path) -> dict[str, str]:
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return {p.name: file_sha256(p) for p in files if p.is_file()}
+    return {p.relative_to(path).as_posix(): file_sha256(p) for p in files if p.is_file()}
 
 
 def _make_data(plan: RunPlan, place: Workplace) -> None:
-    source, path = _located(plan.data)
-    cls = Source.find(source)
+    cls = Source.find(_source_of(plan.data))
+    path = fetch(plan.data.dataset) if plan.data.dataset else plan.data.path or Path()
     graph, report = cls(build_config(cls.Config, plan.data.config, where="[data.config]")).read_with_report(path)
     graph = split(graph, plan.split)
     write_graph(
@@ -99,12 +128,6 @@ def _make_data(plan: RunPlan, place: Workplace) -> None:
         overwrite=True,
         documents={"read.json": asdict(report)},
     )
-
-
-def _located(data: DataPlan) -> tuple[str, Path]:
-    if data.dataset:
-        return find_offer(data.dataset).source, fetch(data.dataset)
-    return data.source, data.path or Path()
 
 
 def _extract_stage(plan: RunPlan, step: ExtractPlan, llm: LlmPlan, bars: Bars) -> Stage:
@@ -136,7 +159,6 @@ def _make_extract(plan: RunPlan, step: ExtractPlan, llm: LlmPlan, bars: Bars, pl
 def _make_fuse(plan: RunPlan, fragments: tuple[str, ...], place: Workplace) -> None:
     base = read_graph(place.root / "data")
     fused, report = fuse(base, *(read_graph(place.root / name) for name in fragments), config=plan.fuse)
-    assert_no_leak(fused)
     write_graph(
         fused,
         place.target,
@@ -156,7 +178,9 @@ def _make_bench(plan: RunPlan, bars: Bars, place: Workplace) -> None:
         for name in TABLES:
             pq.write_table(tables[name], partial / f"{name}.parquet")
         kept = next((job for job in jobs if job.keep_model and job.graph == "kg+llm"), None)
-        about = {"jobs": jobs_dir.name, "model": kept.key if kept else None, "primary": plan.bench.primary}
+        if kept:
+            shutil.copytree(jobs_dir / kept.key / "model", partial / "model")
+        about = {"model": kept.key if kept else None, "primary": plan.bench.primary}
         write_manifest(partial, STAGE_FORMAT, config=place.config(**about), seed=plan.seed)
 
 
@@ -168,6 +192,15 @@ def _make_explain(plan: RunPlan, bars: Bars, place: Workplace) -> None:
         write_manifest(partial, STAGE_FORMAT, config=place.config(), seed=plan.seed)
 
 
+def _replace_store(graph: Graph, path: Path, progress: Progress) -> None:
+    """Make the embedded store anew: a store only gains facts, and a run's store must hold what its models saw."""
+    fresh = path.with_name(f".{path.name}.partial")
+    for leftover in path.parent.glob(f"{fresh.name}*"):
+        leftover.unlink()
+    load_graph(graph, "ladybug", str(fresh), progress)
+    fresh.replace(path)
+
+
 def _store_settings() -> dict[str, Any]:
     server = neo4j_settings()
     return {"neo4j": [server.uri, server.database] if server else None}
@@ -176,7 +209,7 @@ def _store_settings() -> dict[str, Any]:
 def _make_store(bars: Bars, place: Workplace) -> None:
     graph = read_graph(place.root / "fuse")
     with bars("ladybug") as progress:
-        load_graph(graph, "ladybug", str(place.root / "graph.lbug"), progress)
+        _replace_store(graph, place.root / _STORE_FILE, progress)
     if neo4j_settings():
         with bars("neo4j") as progress:
             load_graph(graph, "neo4j", "", progress)

@@ -1,13 +1,13 @@
 """What a run does: the TOML file of `kglift run`, read into frozen values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from extract.engine import EngineConfig
 from kg.config import build_config, read_toml
-from kg.errors import ConfigError, did_you_mean
+from kg.errors import ConfigError, did_you_mean, first_five
 from kg.fuse import FuseConfig
 from kg.split import SplitConfig
 
@@ -92,10 +92,29 @@ class BenchPlan:
     ks: tuple[int, ...] = (10, 20)
     n_explained: int = 3
 
+    def __post_init__(self) -> None:
+        """Check the ranges; the report's metrics are at 20."""
+        if 20 not in self.ks or min(self.ks) < 1:
+            msg = f"`ks` is {list(self.ks)}; expected cut-offs from 1, with 20 among them, which the report shows"
+            raise ConfigError(msg)
+        if self.n_seeds < 1:
+            msg = f"`n_seeds` is {self.n_seeds}; expected at least 1"
+            raise ConfigError(msg)
+
+
+@dataclass(frozen=True)
+class _About:
+    name: str
+    seed: int = 0
+
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A whole run."""
+    """A whole run.
+
+    Raises:
+        ConfigError: if two steps would share a directory, or a comparison would be unequal.
+    """
 
     name: str
     seed: int
@@ -107,6 +126,32 @@ class RunPlan:
     fuse: FuseConfig
     bench: BenchPlan
     models: tuple[ModelPlan, ...]
+
+    def __post_init__(self) -> None:
+        """Check what no single table can know."""
+        if self.seed < 0:
+            msg = f"`seed` is {self.seed}; expected 0 or more"
+            raise ConfigError(msg)
+        if not self.models:
+            msg = 'there is no [[models]] table, so there is nothing to compare; add e.g. model = "popularity"'
+            raise ConfigError(msg)
+        for what, names in (("model", [m.model for m in self.models]), ("method", [e.method for e in self.extract])):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                msg = f"{what} {first_five(twice)} is listed more than once; make a run of its own for the second"
+                raise ConfigError(msg)
+        if self.bench.primary not in (m.model for m in self.models):
+            hint = did_you_mean(self.bench.primary, [m.model for m in self.models])
+            msg = f"bench.primary is `{self.bench.primary}`, which no [[models]] names; {hint}"
+            raise ConfigError(msg)
+        for model in self.models:
+            if not self.extract and set(model.graphs) & {"kg+llm", "kg+random"}:
+                msg = f"[[models]] `{model.model}` asks for the LLM's graph, but there is no [[extract]]; add one"
+                raise ConfigError(msg)
+            fixed = sorted({"seed", "paper_protocol"} & model.config.keys())
+            if fixed:
+                msg = f"[[models]] `{model.model}` sets {first_five(fixed)}, which a comparison decides; take it out"
+                raise ConfigError(msg)
 
 
 def find_plan(name: str) -> Path:
@@ -138,7 +183,14 @@ def read_plan(path: Path, settings: Mapping[str, Any] | None = None) -> RunPlan:
     values = read_toml(path)
     for key, value in (settings or {}).items():
         _override(values, key, value)
-    return _build_plan(values, path.name)
+    plan = _build_plan(values, path.name)
+    if plan.data.path is None:
+        return plan
+    located = path.parent / plan.data.path
+    if not located.exists():
+        msg = f"[data] of {path.name}: `{located}` does not exist; a path is taken from the folder of the TOML file"
+        raise ConfigError(msg)
+    return replace(plan, data=replace(plan.data, path=located))
 
 
 def _build_plan(values: dict[str, Any], where: str) -> RunPlan:
@@ -161,8 +213,12 @@ def _build_plan(values: dict[str, Any], where: str) -> RunPlan:
     }
     for name, cls in lists.items():
         rows = values.get(name, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            msg = f"`{name}` in {where} is no list of tables; write [[{name}]] above each"
+            raise ConfigError(msg)
         built[name] = tuple(build_config(cls, row, where=f"[[{name}]] of {where}") for row in rows)
-    return RunPlan(name=values.get("name", Path(where).stem), seed=values.get("seed", 0), **built)
+    about: dict[str, Any] = {key: value for key, value in values.items() if key in ("name", "seed")}
+    return RunPlan(**asdict(build_config(_About, {"name": Path(where).stem, **about}, where=where)), **built)
 
 
 def _override(values: dict[str, Any], key: str, value: Any) -> None:

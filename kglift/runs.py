@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from kg.config import config_dict
-from kg.files import code_version, read_graph, write_json
+from kg.files import code_version, read_graph, read_manifest, write_json
 from kglift.bench import TABLES
 from kglift.errors import RunError
 from kglift.plan import RunPlan
 from kglift.report import RunRecord, build_report, render_html
+from kglift.stages import STAGE_FORMAT
 
 _ABOUT = "run.json"
 _LIBRARIES = ("torch", "torch-geometric", "numpy", "pyarrow", "xllamacpp", "ladybug", "neo4j")
@@ -42,7 +43,8 @@ def load_record(root: Path) -> RunRecord:
         FileFormatError: if a stage's directory is damaged.
     """
     run = _read_json(root / _ABOUT)
-    fuse = root / "fuse"
+    fuse, bench = root / "fuse", read_manifest(root / "bench", STAGE_FORMAT)
+    run["config"]["bench"]["primary"] = bench["config"]["primary"]  # as it was named before the results were there
     tables = {name: _table(root, name) for name in TABLES}
     return RunRecord(
         name=run["name"],
@@ -53,7 +55,7 @@ def load_record(root: Path) -> RunRecord:
         fusion=_read_json(fuse / "fusion.json"),
         checks=_read_json(fuse / "checks.json")["findings"],
         explanations=_read_json(root / "explain" / "explanations.json"),
-        about=run["about"],
+        about={**run["about"], "kglift": bench["code"]},
         **tables,
     )
 

@@ -56,6 +56,12 @@ def resolve_llm(plan: LlmPlan) -> LlmPlan:
     return plan
 
 
+def needs_local_model(plan: LlmPlan) -> bool:
+    """Say whether a plan is answered by the model that kglift fetches."""
+    resolved = resolve_llm(plan)
+    return resolved.provider == "local" and "model_path" not in resolved.config
+
+
 def open_provider(plan: LlmPlan) -> Provider:
     """Make the provider of a resolved plan; fetches the local model when it is needed.
 
@@ -64,7 +70,7 @@ def open_provider(plan: LlmPlan) -> Provider:
     """
     cls: Any = Provider.find(plan.provider)
     config = dict(plan.config)
-    if plan.provider == "local" and "model_path" not in config:
+    if needs_local_model(plan):
         config["model_path"] = str(_local_model())
     built = build_config(cls.Config, config, where="[llm.config]")
     if plan.provider != "openai_api":

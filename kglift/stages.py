@@ -45,6 +45,7 @@ class Stage:
         settings: plain JSON values that decide what comes out.
         needs: stages whose directories it reads.
         file_format: kind of directory it makes.
+        makes: files beside its directory that it makes, too; if one is gone the stage is not done.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Stage:
     settings: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     file_format: str = GRAPH_FORMAT
+    makes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -112,7 +114,8 @@ def is_done(stage: Stage, place: Workplace) -> bool:
         manifest = read_manifest(place.target, stage.file_format)
     except FileFormatError:
         return False
-    return bool(manifest.get("config", {}).get("fingerprint") == place.fingerprint)
+    is_same = manifest.get("config", {}).get("fingerprint") == place.fingerprint
+    return is_same and all((place.root / name).exists() for name in stage.makes)
 
 
 def _fingerprint(stage: Stage, known: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ _TOO_LONG = re.compile(
     r"context_length_exceeded|maximum context length|context (size|window|length)|too many tokens", re.I
 )
 _NO_QUOTA = re.compile(r"insufficient_quota|billing|exceeded your current quota", re.I)
+_KEY_VARIABLE = "KGLIFT_LLM_API_KEY"
 _MAX_CHARS = 300
 _CONNECT_S = 15.0
 
@@ -56,7 +57,6 @@ class OpenAIAPI(Provider, name="openai_api"):
         Attributes:
             base_url: of the API, usually ending in `/v1`.
             model: as the server names it.
-            api_key_env: environment variable that holds the key; read by `kglift`, not here.
             max_in_flight: requests under way at once.
 
         Raises:
@@ -65,7 +65,6 @@ class OpenAIAPI(Provider, name="openai_api"):
 
         base_url: str
         model: str
-        api_key_env: str = "KGLIFT_LLM_API_KEY"
         max_in_flight: int = 16
 
         def __post_init__(self) -> None:
@@ -87,7 +86,7 @@ class OpenAIAPI(Provider, name="openai_api"):
         if not api_key.strip():
             msg = (
                 f"there is no API key for {_shown(config.base_url)}; set the environment variable "
-                f"{config.api_key_env} (any word for a server that needs none)"
+                f"{_KEY_VARIABLE} (any word for a server that needs none)"
             )
             raise ConfigError(msg)
         self._key = api_key.strip()
@@ -96,8 +95,9 @@ class OpenAIAPI(Provider, name="openai_api"):
 
     @property
     def model(self) -> str:
-        """Identity of the model: its name on this server."""
-        return self.config.model
+        """Identity of the model: its name and the server, since two servers may call different models `default`."""
+        url = urlsplit(self.config.base_url)
+        return f"{self.config.model}@{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}"
 
     @property
     def max_in_flight(self) -> int:
@@ -201,7 +201,7 @@ class OpenAIAPI(Provider, name="openai_api"):
 
     def _advice(self, status: int) -> str:
         if status in (401, 403):
-            return f"check the key in {self.config.api_key_env}"
+            return f"check the key in {_KEY_VARIABLE}"
         if status == 404:
             return f"check the base URL and that it serves the model `{self.config.model}`"
         return f"the model `{self.config.model}` does not take this request"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kg.config import build_config, parse_settings
-from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
+from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Set
 from kglift.cli.output import print_json, print_rows, say
 from kglift.downloads import cached_path, fetch, find_offer, is_cached, offers
 
@@ -35,13 +35,11 @@ def get(
     name: Annotated[str, typer.Argument(help="A name of `kglift data list`.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write it as a graph directory.")] = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
 ) -> None:
     """Fetch a data set or a model into the cache, check it, and show its licence terms."""
     offer = find_offer(name)
     folder = fetch(name)
-    if not quiet:
-        say(f"[bold]{name}[/]: {offer.title}\n{offer.terms}\nFiles: {folder}")
+    say(f"[bold]{name}[/]: {offer.title}\n{offer.terms}\nFiles: {folder}")
     if out is None:
         return
     if not offer.source:
@@ -86,7 +84,7 @@ def split_data(directory: GraphDir, out: Out, settings: Set = None, overwrite: O
 
 @app.command("write", epilog="Example: kglift data write hif runs/demo/fuse hypergraph.json")
 def write(
-    kind: Annotated[str, typer.Argument(metavar="FORMAT", help="rdf, graphml, hif, or a source that can write.")],
+    kind: Annotated[str, typer.Argument(metavar="FORMAT", help="hif, or a source: rdf, graphml, recbole, table, ...")],
     directory: GraphDir,
     path: Annotated[Path, typer.Argument(help="File or folder to write.")],
     settings: Set = None,
@@ -95,8 +93,9 @@ def write(
     from kg.files import read_graph
     from kglift.exports import export
 
-    export(read_graph(directory), kind, path, parse_settings(settings or []))
-    say(f"{path}: written as {kind}")
+    left_out = export(read_graph(directory), kind, path, parse_settings(settings or []))
+    lost = ", ".join(f"{n:,} {table}" for table, n in left_out.items() if n)
+    say(f"{path}: written as {kind}" + (f"; the format has no place for {lost}" if lost else ""))
 
 
 @app.command("where", epilog="Example: ls $(kglift data where ml-100k)")

@@ -1,16 +1,18 @@
 """Commands on graphs: stats, check, fuse, load, query."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from kg.config import build_config, config_dict, parse_settings
-from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
+from kglift.cli.options import AsJson, Format, GraphDir, Out, Overwrite, Quiet, Set
 from kglift.cli.output import print_arrow, print_counts, print_json, print_rows, say
 from kglift.progress import progress_bar
 
-Store = Annotated[str, typer.Option("--store", help="ladybug (embedded, on disk) or neo4j (NEO4J_URI).")]
+Store = Annotated[
+    Literal["ladybug", "neo4j"], typer.Option("--store", help="ladybug (embedded, on disk) or neo4j (NEO4J_URI).")
+]
 At = Annotated[str, typer.Option("--at", metavar="PATH", help="The embedded store's file; for neo4j unused.")]
 
 
@@ -20,9 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command("check", epilog="Example: kglift check runs/demo/fuse")(check)
     app.command("fuse", epilog="Example: kglift fuse data/split facts/item_facts -o data/fused")(fuse)
     app.command("load", epilog="Example: kglift load runs/demo/fuse --store ladybug --at graph.lbug")(load)
-    app.command(
-        "query", epilog='Example: kglift query "MATCH (i:Item) RETURN i.name LIMIT 5" --at runs/demo/graph.lbug'
-    )(query)
+    app.command("query", epilog="Example: kglift query coverage_by_relation --at runs/demo/graph.lbug")(query)
 
 
 def stats(directory: GraphDir, as_json: AsJson = False) -> None:
@@ -92,7 +92,7 @@ def load(
     if as_json:
         print_json(graph.counts())
     else:
-        say(f"{store}: {sum(graph.counts().values()):,} rows are there")
+        say(f"{store}: {sum(graph.counts().values()):,} rows written; what was there before stays beside them")
 
 
 def query(
@@ -102,7 +102,7 @@ def query(
     parameters: Annotated[
         list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the query.")
     ] = None,
-    how: Annotated[str, typer.Option("--format", "-f", help="table, json or csv.")] = "table",
+    how: Format = "table",
     as_json: AsJson = False,
 ) -> None:
     """Ask a store in Cypher; read-only."""

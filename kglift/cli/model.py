@@ -1,12 +1,12 @@
 """Commands on recommenders: train, evaluate, recommend, explain."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from kg.config import parse_settings
-from kglift.cli.options import AsJson, GraphDir, Out, Quiet, Seed, Set
+from kglift.cli.options import AsJson, Format, GraphDir, Out, Quiet, Seed, Set
 from kglift.cli.output import console, print_arrow, print_json, print_rows, say
 from kglift.progress import progress_bar
 
@@ -28,6 +28,7 @@ def train(
     settings: Set = None,
     seed: Seed = 0,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a recommender on a graph; a run that was stopped goes on from its checkpoint."""
     from gnn.build import configure
@@ -39,10 +40,18 @@ def train(
     ckg = CollaborativeKG.from_graph(read_graph(directory))
     with progress_bar(f"train {model}", quiet=quiet) as progress:
         trained = train_model(model, ckg, config, loop, out, progress)
+    if as_json:
+        print_json({"model": model, "best_epoch": trained.best_epoch, "seconds": trained.seconds, "out": str(out)})
+        return
     say(f"{out}: {model}, best epoch {trained.best_epoch}, {trained.seconds:.1f} s")
 
 
-def evaluate(directory: GraphDir, model: ModelDir, split: str = "test", as_json: AsJson = False) -> None:
+def evaluate(
+    directory: GraphDir,
+    model: ModelDir,
+    split: Annotated[Literal["valid", "test"], typer.Option(help="What is to be found.")] = "test",
+    as_json: AsJson = False,
+) -> None:
     """Rank all items for every user, and measure."""
     from gnn.checkpoint import load_model
     from gnn.evaluate import evaluate as evaluate_model
@@ -62,7 +71,7 @@ def recommend(
     model: ModelDir,
     user: Annotated[list[str], typer.Option("--user", "-u", help="A user's id; may be given often.")],
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
-    how: Annotated[str, typer.Option("--format", "-f", help="table, json or csv.")] = "table",
+    how: Format = "table",
     as_json: AsJson = False,
 ) -> None:
     """Recommend items that the user has not had yet."""
@@ -87,7 +96,7 @@ def explain(
     graph_dir: Annotated[Path, typer.Option("--graph", "-g", metavar="DIR", help="The fused graph.")] = Path(
         "runs/demo/fuse"
     ),
-    limit: Annotated[int, typer.Option(help="How many paths.")] = 5,
+    limit: Annotated[int, typer.Option(min=1, help="How many paths.")] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Show the paths that support a recommendation, each edge with its confidence and where it came from."""

@@ -1,7 +1,7 @@
 """Options and arguments that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,5 +13,6 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Set a parameter; may be given often. Values are TOML."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Format = Annotated[Literal["table", "json", "csv"], typer.Option("--format", "-f", help="How to print it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]

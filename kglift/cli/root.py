@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     command: Any = typer.main.get_command(app)
     try:
         code = command.main(args=arguments, prog_name="kglift", standalone_mode=False)
-    except EXPECTED_ERRORS as error:
+    except (*EXPECTED_ERRORS, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         fail(error, debug=debug)
     except _UsageError as error:
         error.show()

@@ -8,7 +8,10 @@ import typer
 from kg.config import parse_settings
 from kglift.cli.options import AsJson, Quiet, Set
 from kglift.cli.output import console, print_json, print_rows, say
+from kglift.downloads import fetch
+from kglift.plan import RunPlan, find_plan, read_plan
 from kglift.progress import progress_bar
+from kglift.settings import LOCAL_MODEL, needs_local_model
 
 
 def register(app: typer.Typer) -> None:
@@ -30,11 +33,11 @@ def run(
     Stop it when you like (Ctrl-C, even kill -9): the same command goes on where it was.
     """
     from kglift.pipeline import run as run_plan
-    from kglift.plan import find_plan, read_plan
 
     path = find_plan(plan)
     read = read_plan(path, parse_settings(settings or []))
     root = out or Path("runs") / read.name
+    _fetch_what_is_needed(read)
     run_plan(
         read,
         root,
@@ -44,6 +47,14 @@ def run(
     )
     if not until:
         report(root)
+
+
+def _fetch_what_is_needed(plan: RunPlan) -> None:
+    """Fetch data and model first, so that their licence terms are read before anything is done with them."""
+    if plan.data.dataset:
+        fetch(plan.data.dataset, say)
+    if plan.extract and needs_local_model(plan.llm):
+        fetch(LOCAL_MODEL, say)
 
 
 def report(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from kg.graph import Graph
@@ -47,9 +48,10 @@ def with_examples(extraction: Mapping[str, Any], fused: Graph) -> dict[str, Any]
 
 def _facts_of(fused: Graph, sources: list[str], names: Mapping[str, str]) -> dict[str, list[str]]:
     told: dict[str, list[str]] = {source: [] for source in sources}
-    for row in fused.triples.filter(pc.field("source").isin(sources)).to_pylist():
+    chosen = pc.field("source").isin(pa.array(sources, pa.string()))
+    for row in fused.triples.filter(chosen).to_pylist():
         told[row["source"]].append(f"{names[row['head']]} --{row['relation']}--> {names[row['tail']]}")
-    hyperedges = fused.hyperedges.filter(pc.field("source").isin(sources)).to_pylist()
+    hyperedges = fused.hyperedges.filter(chosen).to_pylist()
     sizes = _sizes(fused) if hyperedges else {}
     for row in hyperedges:
         n = sizes.get(row["hyperedge_id"], 0)

@@ -10,12 +10,14 @@ METRIC = "ndcg@20"
 LEVEL = 0.05
 MIN_SEEDS = 5
 MIN_USERS = 30
+_COMPARED = (KG_LLM, KG, KG_RANDOM, NONE)
 
 RULE = (
     f"“Helped” is said only if, with the primary model and {METRIC}, the KG with the LLM's graph beats both the KG "
-    "alone and the KG with a random graph of equal size: a difference above 0 with a Holm-adjusted p below "
-    f"{LEVEL} in a paired test over users, on at least {MIN_SEEDS} seeds and {MIN_USERS} users and with a clean leak "
-    "check. “Hurt” is said if it is significantly worse than the KG alone. Otherwise no effect was shown."
+    "alone and the KG with a random graph of equal size, and is not worse than no graph at all: differences above 0 "
+    f"with a Holm-adjusted p below {LEVEL} in a paired test over users, on at least {MIN_SEEDS} seeds and {MIN_USERS} "
+    "users and with a clean leak check. “Hurt” is said if it is significantly worse than the KG alone. Otherwise no "
+    "effect was shown. Seeds are averaged first, so intervals and p speak of other users, not of other trainings."
 )
 
 
@@ -33,7 +35,7 @@ def judge(comparison: Mapping[str, Any], model: str, checks: Sequence[Mapping[st
     """
     rows = {r["graph"]: r for r in comparison["rows"] if r["model"] == model}
     tests = {t["against"]: t for t in comparison["tests"] if t["model"] == model and t["metric"] == METRIC}
-    graphs = [rows[g] for g in (KG, KG_LLM, KG_RANDOM) if g in rows]
+    graphs = [rows[g] for g in _COMPARED if g in rows]
     n_seeds = min((r["n_seeds"] for r in graphs), default=0)
     n_users = min((r["n_users"] for r in graphs), default=0)
     lacking = _lacking(rows, n_seeds, n_users, checks)
@@ -52,21 +54,26 @@ def judge(comparison: Mapping[str, Any], model: str, checks: Sequence[Mapping[st
 
 
 def _lacking(rows: Mapping[str, Any], n_seeds: int, n_users: int, checks: Sequence[Mapping[str, Any]]) -> str:
-    missing = [GRAPH_NAMES[g] for g in (KG_LLM, KG, KG_RANDOM) if g not in rows]
+    missing = [GRAPH_NAMES[g] for g in _COMPARED if g not in rows]
     leaks = [c["text"] for c in checks if c["severity"] == "error"]
     if leaks:
         return f"The leak check failed, so no figure here can be trusted: {leaks[0]}"
     if missing:
         return f"The primary model was not evaluated on: {', '.join(missing)}."
     if n_seeds < MIN_SEEDS:
-        return f"There are {n_seeds} seeds; at least {MIN_SEEDS} are needed to tell an effect from luck."
+        return f"There are {n_seeds} seeds; at least {MIN_SEEDS} are asked for."
     if n_users < MIN_USERS:
         return f"There are {n_users} test users; at least {MIN_USERS} are needed."
     return ""
 
 
 def _outcome(tests: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
-    over_kg, over_random = tests[KG], tests[KG_RANDOM]
+    over_kg, over_random, over_none = tests[KG], tests[KG_RANDOM], tests[NONE]
+    if _beats(over_kg) and _beats(over_random) and _is_sure(over_none) and over_none["difference"] < 0:
+        return "no_effect", (
+            "It beats the KG alone and a random graph of equal size, but with the graphs the model is worse than "
+            f"with none ({format_difference(over_none)})."
+        )
     if _beats(over_kg) and _beats(over_random):
         return "helped", f"It beats a random graph of equal size too, by {format_difference(over_random)}."
     if _is_sure(over_kg) and over_kg["difference"] < 0:

@@ -177,7 +177,7 @@ def test_an_unreachable_endpoint_is_one_line_without_credentials(tmp_path: Path)
         (("http://me:secret@x:port/v1", "m"), "`base_url` is `http://x:port/v1`"),
         (("http://[x/v1", "m"), r"`base_url` is `http://\[x/v1`"),
         (("http://x/v1", " "), "`model` is empty"),
-        (("http://x/v1", "m", "ENV", 0), "`max_in_flight` is 0"),
+        (("http://x/v1", "m", 0), "`max_in_flight` is 0"),
     ],
 )
 def test_a_config_that_cannot_be(values: tuple[Any, ...], words: str) -> None:

@@ -2,6 +2,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,8 +83,33 @@ def test_random_leaves_what_cannot_move() -> None:
     assert distinct(random_graph(graph, 0)) == distinct(graph)
 
 
-def test_random_keeps_members_by_role_and_marks_the_source() -> None:
+def with_interests() -> Graph:
+    """The toy graph, where user:1 has two hyperedges of four items each, and each hyperedge an interest."""
     graph = toy_graph()
+    new = [("hyperedge:4", f"item:{n}", "item") for n in (4, 6, 7, 8)] + [("hyperedge:4", "user:1", "user")]
+    new += [("hyperedge:1", "item:5", "item"), ("hyperedge:4", "interest:slapstick", "interest")]
+    new += [("hyperedge:2", "genre:drama", "interest"), ("hyperedge:3", "mood:dark", "interest")]
+    rows = [dict(zip(("hyperedge_id", "entity_id", "role"), row, strict=True)) for row in new]
+    edge = {**graph.hyperedges.to_pylist()[0], "hyperedge_id": "hyperedge:4"}
+    members = pa.concat_tables([graph.members, pa.Table.from_pylist(rows, graph.members.schema)])
+    return graph.replace(
+        members=members,
+        hyperedges=pa.concat_tables([graph.hyperedges, pa.Table.from_pylist([edge], graph.hyperedges.schema)]),
+    )
+
+
+def items_by_user(graph: Graph) -> list[tuple[str, str]]:
+    rows = graph.members.to_pylist()
+    users = {row["hyperedge_id"]: row["entity_id"] for row in rows if row["role"] == "user"}
+    return sorted((users[row["hyperedge_id"]], row["entity_id"]) for row in rows if row["role"] == "item")
+
+
+def grouping(graph: Graph) -> set[tuple[str, str]]:
+    return {(row["hyperedge_id"], row["entity_id"]) for row in graph.members.to_pylist() if row["role"] == "item"}
+
+
+def test_random_keeps_members_by_role_and_marks_the_source() -> None:
+    graph = with_interests()
     random = random_graph(graph, 3)
     assert memberships(random) == memberships(graph)
     assert not random.members.equals(graph.members)
@@ -91,6 +117,13 @@ def test_random_keeps_members_by_role_and_marks_the_source() -> None:
     assert random.hyperedges["weight"].equals(graph.hyperedges["weight"])
     assert random.texts.equals(graph.texts)
     assert random.features.equals(graph.features)
+
+
+def test_random_leaves_every_user_the_items_that_the_user_had() -> None:
+    graph = with_interests()
+    random = random_graph(graph, 3)
+    assert items_by_user(random) == items_by_user(graph)
+    assert grouping(random) != grouping(graph)
 
 
 def test_random_is_the_same_for_a_seed_whatever_the_order_of_rows() -> None:

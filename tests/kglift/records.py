@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 from extract.summary import Reason, Summary
 from gnn.explain import PathFinder
 from kg.ckg import CollaborativeKG
-from kg.files import write_graph, write_json
+from kg.files import atomic_directory, write_graph, write_json, write_manifest
 from kg.graph import Graph, concat
 from kglift.explain import explain
 from kglift.report.record import KG, KG_LLM, KG_RANDOM, NONE, RunRecord
+from kglift.stages import STAGE_FORMAT
 from kglift.stores import load_graph
 
 TITLES = ("The Thin Man", "Night Train", "A Lie in the Rain", "Brass", "Le Départ", "夜の川", "Two for Tea", "Harbour")
@@ -81,9 +82,10 @@ def write_run(record: RunRecord, root: Path) -> None:
         directory = root / f"extract-{summary['method']}"
         directory.mkdir()
         write_json(summary, directory / "summary.json")
-    (root / "bench").mkdir()
-    for name in ("results", "per_user", "curves"):
-        pq.write_table(getattr(record, name), root / "bench" / f"{name}.parquet")
+    with atomic_directory(root / "bench") as bench:
+        for name in ("results", "per_user", "curves"):
+            pq.write_table(getattr(record, name), bench / f"{name}.parquet")
+        write_manifest(bench, STAGE_FORMAT, config={"primary": record.config["bench"]["primary"]})
     (root / "explain").mkdir()
     write_json(list(record.explanations), root / "explain" / "explanations.json")
     write_json({"name": record.name, "config": record.config, "about": record.about}, root / "run.json")

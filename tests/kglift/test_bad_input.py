@@ -177,6 +177,19 @@ def test_no_database_named(refuse: Cli, graph_dir: Path, monkeypatch: pytest.Mon
     assert "make neo4j" in refuse("load", str(graph_dir), "--store", "neo4j")
 
 
+@pytest.mark.parametrize(
+    "cypher", ["COPY (RETURN 1) TO '{path}'", "LOAD FROM '{path}' RETURN *", "EXPORT DATABASE '{path}'"]
+)
+def test_a_query_cannot_reach_files(refuse: Cli, graph_dir: Path, tmp_path: Path, cypher: str) -> None:
+    store, victim = str(tmp_path / "g.lbug"), tmp_path / "victim.csv"
+    victim.write_text("mine")
+    with pytest.raises(SystemExit):
+        main(["load", str(graph_dir), "--at", store, "--quiet"])
+    line = refuse("query", cypher.format(path=victim), "--at", store)
+    assert "outside the store" in line
+    assert victim.read_text() == "mine"
+
+
 def test_a_store_that_is_not_there(refuse: Cli, tmp_path: Path) -> None:
     line = refuse("query", "MATCH (n) RETURN n", "--at", str(tmp_path / "none.lbug"))
     assert "kglift load" in line

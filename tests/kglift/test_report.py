@@ -55,7 +55,8 @@ def page():
         (Effects(kg=0.004, kg_llm=0.02, kg_random=0.02), 5, 60, "no_effect", "not a random graph of equal size"),
         (Effects(kg=0.01, kg_llm=0.01, kg_random=0.01), 5, 60, "no_effect", "within what chance gives"),
         (Effects(kg=0.02, kg_llm=0.002, kg_random=0.002), 5, 60, "hurt", "worse than the data set's KG alone"),
-        (HELPED, 3, 60, "not_enough_evidence", "There are 3 seeds; at least 5 are needed"),
+        (Effects(kg=-0.06, kg_llm=-0.03, kg_random=-0.06), 5, 60, "no_effect", "worse than with none"),
+        (HELPED, 3, 60, "not_enough_evidence", "There are 3 seeds; at least 5 are asked for"),
         (HELPED, 5, 20, "not_enough_evidence", "There are 20 test users; at least 30 are needed"),
     ],
 )
