@@ -40,7 +40,8 @@ bench: $(READY)
 	$(BIN)/kglift run demo --out $(RUN) --until bench
 
 notebooks: $(READY)
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	$(BIN)/ruff format notebooks
 
 neo4j: $(READY)
 	$(BIN)/python -m db server start
