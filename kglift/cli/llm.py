@@ -7,7 +7,9 @@ import typer
 
 from kg.config import build_config, config_dict, parse_settings
 from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
-from kglift.cli.output import print_json, print_rows
+from kglift.cli.output import print_json, print_rows, say
+from kglift.downloads import fetch
+from kglift.errors import RunError
 from kglift.progress import progress_bar
 
 
@@ -37,15 +39,20 @@ def extract(
 
     Stop it when you like: answers that came are kept in the ledger and are not asked for again.
     """
+    from kg.files import write_graph
     from kglift.asking import ask
     from kglift.plan import ExtractPlan, LlmPlan
+    from kglift.settings import LOCAL_MODEL, needs_local_model
 
+    if out.exists() and not overwrite:
+        msg = f"`{out}` exists already; choose another --out or allow it with --overwrite"
+        raise RunError(msg)
     plan = LlmPlan(provider, parse_settings(llm or []))
+    if needs_local_model(plan):
+        fetch(LOCAL_MODEL, say)
     step = ExtractPlan(method, parse_settings(settings or []))
     with progress_bar(method, quiet=quiet) as progress:
         found = ask(directory, step, plan, _limits(engine), ledger, progress)
-    from kg.files import write_graph
-
     summary = found.summary.to_dict()
     write_graph(found.graph, out, config=config_dict(step), overwrite=overwrite, documents={"summary.json": summary})
     if as_json:
