@@ -11,13 +11,15 @@ HYPEREDGE: Final = "hyperedge"
 
 
 def node_labels(graph: Graph) -> tuple[dict[str, str], dict[str, str]]:
-    """Return type and name of each entity and hyperedge by id; a hyperedge is called by its first text."""
+    """Return type and name of each entity and hyperedge by id; a hyperedge is called by its texts."""
     types = dict(zip(graph.entities["entity_id"].to_pylist(), graph.entities["type"].to_pylist(), strict=True))
     names = graph.names()
     hyperedges = graph.hyperedges["hyperedge_id"].combine_chunks()
     texts = graph.texts.filter(pc.is_in(graph.texts["entity_id"], value_set=hyperedges)).sort_by("kind").to_pylist()
-    said = {row["entity_id"]: row["text"] for row in reversed(texts)}
+    said: dict[str, list[str]] = {}
+    for row in texts:
+        said.setdefault(row["entity_id"], []).append(row["text"])
     for hyperedge in hyperedges.to_pylist():
         types[hyperedge] = HYPEREDGE
-        names[hyperedge] = said.get(hyperedge, hyperedge)
+        names[hyperedge] = ": ".join(said.get(hyperedge, [hyperedge]))
     return types, names

@@ -15,6 +15,7 @@ from kglift.report.record import KG, KG_LLM
 from kglift.sentences import relation_words
 
 _N_ITEMS = 8
+_SPOKE = "member/"
 _N_OTHERS = 12
 _FEW_LLM = 6
 _VAGUE_TYPE = "Entity"
@@ -57,8 +58,9 @@ def describe_graphs(base: Graph, fused: Graph) -> dict[str, Any]:
 def neighbourhood(fused: Graph, user_id: str) -> dict[str, Any]:
     """Return a small, readable part of the graph around one user.
 
-    Items come from the user's train interactions, those with the most facts of the LLM first; other nodes are those
-    that join most of the items, with room kept for the LLM's. A hyperedge is one node with a spoke to each member.
+    Items come from the user's train interactions, those in hyperedges with the user first, then those with the most
+    facts of the LLM; other nodes are the user's hyperedges and those that join most of the items, with room kept for
+    the LLM's. A hyperedge is one node with a spoke to each member.
 
     Returns:
         `user`, `nodes` (id, type, name, column: user, item or other, hint: the type or, where that says nothing, the
@@ -69,10 +71,12 @@ def neighbourhood(fused: Graph, user_id: str) -> dict[str, Any]:
     types, names = node_labels(fused)
     train = fused.interactions_of(TRAIN).to_pandas()
     all_items = sorted(train.loc[train["user_id"] == user_id, "item_id"])
-    items = _most_told(facts, all_items)[:_N_ITEMS]
+    own = set(facts.loc[(facts["head"] == user_id) & facts["relation"].str.startswith(_SPOKE), "tail"])
+    joined = set(facts.loc[facts["tail"].isin(own), "head"])
+    items = _most_told(facts, all_items, joined)[:_N_ITEMS]
     users, catalogue = set(fused.ids_of(USER)), set(fused.ids_of(ITEM))
     near = _around(facts, {user_id, *items}, users | catalogue)
-    others = _joining(near, items)
+    others = _joining(near, items, own)
     edges = [{"head": user_id, "relation": INTERACTS, "tail": i, "kind": "interaction"} for i in items]
     shown = near.loc[near["other"].isin(others), ["head", "relation", "tail", "kind"]]
     shown = shown.drop_duplicates(["head", "relation", "tail"])
@@ -115,7 +119,7 @@ def _facts(graph: Graph) -> pd.DataFrame:
     spokes = pd.DataFrame(
         {
             "head": members["entity_id"],
-            "relation": "member/" + members["role"].astype(str),
+            "relation": _SPOKE + members["role"].astype(str),
             "tail": members["hyperedge_id"],
             "kind": members["hyperedge_id"].map(owner).map(kinds),
         }
@@ -140,20 +144,20 @@ def _hints(near: pd.DataFrame, types: Mapping[str, str]) -> dict[str, str]:
     return {str(node): relation_words(relation) for node, relation in commonest.items()}
 
 
-def _most_told(facts: pd.DataFrame, items: list[str]) -> list[str]:
+def _most_told(facts: pd.DataFrame, items: list[str], first: set[str]) -> list[str]:
     told = pd.concat([facts[facts[end].isin(items)].assign(item=facts[end]) for end in ("head", "tail")])
     by_llm = Counter(told.loc[told["kind"] == LLM, "item"])
     by_any = Counter(told["item"])
-    return sorted(items, key=lambda i: (-min(by_llm[i], _FEW_LLM), -min(by_any[i], _N_OTHERS), i))
+    return sorted(items, key=lambda i: (i not in first, -min(by_llm[i], _FEW_LLM), -min(by_any[i], _N_OTHERS), i))
 
 
-def _joining(near: pd.DataFrame, items: list[str]) -> list[str]:
-    """Choose the nodes that join most of the shown ones, up to half of them the LLM's, in an order with few crossings.
+def _joining(near: pd.DataFrame, items: list[str], first: set[str]) -> list[str]:
+    """Choose `first` and the nodes that join most of the shown ones, up to half the LLM's, with few crossings.
 
     A node comes at the mean place of the items it joins (barycentre rule).
     """
     reach = near.groupby("other")["inner"].nunique()
-    ranked = sorted(reach.index, key=lambda t: (-reach[t], t))
+    ranked = sorted(reach.index, key=lambda t: (t not in first, -reach[t], t))
     llm_only = set(near["other"]) - set(near.loc[near["kind"] != LLM, "other"])
     chosen = [t for t in ranked if t in llm_only][: _N_OTHERS // 2]
     chosen += [t for t in ranked if t not in llm_only][: _N_OTHERS - len(chosen)]
