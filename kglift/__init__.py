@@ -1,1 +1,1 @@
-"""kglift: see README.md."""
+"""kglift: the front door. Command line, pipeline, benchmark, report; it imports extract, db, gnn and kg."""

@@ -47,9 +47,10 @@ def run(
     """
     from kglift.runs import describe_run, write_report
 
+    stages = plan_stages(plan, bars)
     with only_run(root):
         describe_run(plan, root)
-        run_stages(plan_stages(plan, bars), root, until=until, tell=tell)
+        run_stages(stages, root, until=until, tell=tell)
         if not until:
             write_report(root)
             tell("report", "done")
