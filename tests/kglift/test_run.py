@@ -146,9 +146,12 @@ def _stop_in(command: list[str], stage: str, how: signal.Signals) -> None:
     assert process.stderr is not None
     for line in process.stderr:
         if line.split() == [stage, "started"]:
-            time.sleep(0.1 if stage != "bench" else 6.0)
+            time.sleep(0.1 if stage != "bench" else 3.0)
             os.killpg(process.pid, how)
             break
     told = process.communicate(timeout=60)[1]
+    if process.returncode == 0:  # CPython drops an interrupt that falls into a callback of its own, and says so
+        assert "Exception ignored" in told
+        return
     assert process.returncode == (-how if how == signal.SIGKILL else 130), told
     assert "Traceback" not in told
