@@ -1,6 +1,7 @@
 """A small model inside this process: llama.cpp by `xllamacpp`, its replies held to the JSON schema."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import queue
@@ -114,6 +115,8 @@ class Local(Provider, name="local"):
         except queue.Empty:
             copy = self._load()
         try:
+            if self.config.cache_prompt:
+                copy.handle_chat_completions(self._rewinding(request))
             reply = copy.handle_chat_completions(self._body(request))
         except (ValueError, RuntimeError) as error:
             msg = (
@@ -155,6 +158,15 @@ class Local(Provider, name="local"):
             "cache_prompt": self.config.cache_prompt,
             "grammar": compact_grammar(json.dumps(request.schema, sort_keys=False)),
         }
+
+    def _rewinding(self, request: Request) -> dict[str, Any]:
+        """Return a request that takes the cache back to what all units share: the prompt before its first tag.
+
+        Otherwise the cache would keep what happens to agree with the unit before, and where the rest is cut decides how
+        it is rounded, so a reply would depend on the order of the units and on where a run was stopped.
+        """
+        shared = dataclasses.replace(request, prompt=request.prompt.partition("\n<")[0].rstrip(), max_tokens=1)
+        return {key: value for key, value in self._body(shared).items() if key != "grammar"}
 
     def _completion(self, reply: Mapping[str, Any], request: Request) -> Completion:
         name, n_ctx = self.config.model_path.name, self.config.n_ctx

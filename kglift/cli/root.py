@@ -13,6 +13,8 @@ from kglift.errors import EXPECTED_ERRORS
 # Newer versions of typer carry a copy of click, older ones import it: this is the base class of either.
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="kglift",
     help="Lift a recommender with what an LLM knows: extract, fuse, store, train, and see whether it helped.",
@@ -60,9 +62,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(0)
     except Exception as error:  # noqa: BLE001  the last line of defence: a bug of kglift is one line too
         fail(error, debug=debug, is_bug=True)
+    if code == _INTERRUPTED:
+        _stopped()
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _stopped() -> None:
     errors.print("[yellow]stopped[/]; what was done is kept. Run the same command again to go on.")
-    sys.exit(130)
+    sys.exit(_INTERRUPTED)

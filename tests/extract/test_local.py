@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -40,6 +40,7 @@ class FakeServer:
     n_made = 0
     at_work = 0
     most_at_work = 0
+    bodies: ClassVar[list[dict[str, Any]]] = []
 
     def __init__(self, params: Any) -> None:
         if self.reply == "does not load":
@@ -51,6 +52,7 @@ class FakeServer:
         if isinstance(self.reply, Exception):
             raise self.reply
         kind = type(self)
+        kind.bodies.append(body)
         kind.at_work += 1
         kind.most_at_work = max(kind.most_at_work, kind.at_work)
         time.sleep(0.02)
@@ -149,6 +151,16 @@ def test_copies_are_made_when_needed_used_at_once_and_given_back(tmp_path: Path)
     assert FakeServer.n_made == 4
 
 
+@pytest.mark.usefixtures("_fake")
+def test_the_cache_is_taken_back_to_what_all_units_share(tmp_path: Path) -> None:
+    asyncio.run(_provider(tmp_path).complete(_request("Give moods.\n\n<item>\nToy Story\n</item>")))
+    rewinding, asking = FakeServer.bodies[-2:]
+    assert rewinding["messages"][1]["content"] == "Give moods."
+    assert rewinding["max_tokens"] == 1
+    assert asking["messages"][1]["content"].endswith("</item>")
+    assert rewinding["messages"][0] == asking["messages"][0]
+
+
 def test_the_grammar_writes_no_white_space() -> None:
     assert '"whitespace_flexible":false' in compact_grammar('{"type": "object"}').replace(" ", "")
 
@@ -159,6 +171,20 @@ def _model_path() -> Path:
     if not path.is_file():
         pytest.skip("no local model here; run `kglift data get smollm2-135m`")
     return path
+
+
+@pytest.mark.slow
+def test_a_real_models_replies_do_not_depend_on_the_order() -> None:
+    titles = ["Toy Story", "Fargo", "Heat", "Titanic", "Contact", "Scream"]
+    requests = [_request(f"Say what it is like.\n\n<item>\n{title}\n</item>", 80) for title in titles]
+
+    async def answers(asked: list[Request]) -> dict[str, str]:
+        provider = Local(Local.Config(_model_path(), n_copies=1))
+        said = {request.prompt: (await provider.complete(request)).text for request in asked}
+        await provider.close()
+        return said
+
+    assert asyncio.run(answers(requests)) == asyncio.run(answers(requests[::-1]))
 
 
 @pytest.mark.slow
