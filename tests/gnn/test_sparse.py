@@ -60,7 +60,7 @@ def test_spmm_sums_parallel_edges_and_differentiates_both_sides() -> None:
 
 
 def test_spmm_gradient_of_the_values_is_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse, "_EDGE_CHUNK", 4)
+    monkeypatch.setattr("gnn.sparse.torch_route._EDGE_CHUNK", 4)
     csr = pattern()
     assert torch.autograd.gradcheck(lambda v, t: sparse.spmm(csr, v, t), (doubles(6), doubles(4, 2)))
 
@@ -74,6 +74,15 @@ def test_edge_softmax_sums_to_one_over_each_row_that_has_edges() -> None:
         expected = lifted[entries] / lifted[entries].sum()
         np.testing.assert_allclose(weights.detach().numpy()[entries], expected, atol=1e-12)
     assert torch.autograd.gradcheck(lambda v: sparse.edge_softmax(csr, v), (logits,))
+
+
+def test_attending_is_a_softmax_and_a_product_and_differentiates_both_sides() -> None:
+    csr, logits, x = pattern(), doubles(6), doubles(4, 3)
+    together = sparse.attend(csr, logits, x)
+    apart = sparse.spmm(csr, sparse.edge_softmax(csr, logits), x)
+    torch.testing.assert_close(together, apart)
+    assert together[[1, 3]].eq(0).all()
+    assert torch.autograd.gradcheck(lambda v, t: sparse.attend(csr, v, t), (logits, x))
 
 
 def test_edge_softmax_survives_large_logits() -> None:
