@@ -13,6 +13,7 @@ from gnn.checkpoint import load_model
 from gnn.errors import GnnError
 from gnn.evaluate import evaluate
 from gnn.recommender import Recommender
+from gnn.synthetic import SyntheticConfig, write_synthetic
 from gnn.train import train
 from kg.ckg import CollaborativeKG
 from kg.config import parse_settings, read_toml
@@ -22,7 +23,8 @@ from kg.files import read_graph
 _EXAMPLE = """examples:
   python -m gnn models
   python -m gnn train runs/graph --model lightgcn --out runs/lightgcn --set dim=32 --set epochs=20
-  python -m gnn evaluate runs/graph runs/lightgcn --json"""
+  python -m gnn evaluate runs/graph runs/lightgcn --json
+  python -m gnn generate --users 1000 --items 300 --interactions 20000 --out runs/synthetic"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.add_argument("graph", type=Path, metavar="DIR", help="the graph it was trained on")
     evaluation.add_argument("model", type=Path, metavar="M", help="what `train` made")
     evaluation.add_argument("--split", default="test", help="test or valid")
+    generation = command("generate", _generate, "make a graph with the shape of a real one")
+    for name in ("users", "items", "interactions"):
+        generation.add_argument(f"--{name}", type=int, required=True, metavar="N", help=f"number of {name}")
+    for name, default in (("entities", 0), ("triples", 0), ("relations", 1), ("seed", 0)):
+        generation.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default {default}")
+    generation.add_argument("--out", type=Path, required=True, metavar="DIR", help="the graph directory to make")
     command("models", _models, "list the models and their parameters")
     return parser
 
@@ -87,6 +95,16 @@ def _evaluate(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return {**result, "metrics": evaluation.metrics}, "\n".join([head, *rows])
 
 
+def _generate(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    counts = ("users", "items", "interactions", "entities", "triples", "relations")
+    config = SyntheticConfig(**{f"n_{name}": getattr(parsed, name) for name in counts}, seed=parsed.seed)
+    write_synthetic(config, parsed.out, _show_count)
+    sys.stderr.write("\n")
+    result = {"out": str(parsed.out), **dataclasses.asdict(config)}
+    text = f"{parsed.out}: {config.n_users} users, {config.n_items} items, {config.n_interactions} interactions"
+    return result, text
+
+
 def _models(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
     result, rows = {}, [f"{'model':<12} parameters", f"{'(any)':<12} {_defaults(TrainConfig)}"]
     for name, member in Recommender.members().items():
@@ -102,6 +120,11 @@ def _defaults(config: type[Any]) -> str:
 
 def _show_progress(done: int, total: int | None, note: str = "") -> None:
     sys.stderr.write(f"\repoch {done}/{total}  {note}    ")
+    sys.stderr.flush()
+
+
+def _show_count(done: int, total: int | None, note: str = "") -> None:
+    sys.stderr.write(f"\r{done}/{total} {note}")
     sys.stderr.flush()
 
 
