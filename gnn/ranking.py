@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from gnn.errors import IndexRangeError, InputError
-from gnn.recommender import Recommender
-from gnn.sparse import expand_ranges, masked_topk
+from gnn.recommender import Recommender, Vectors
+from gnn.sparse import csr_from_edges, expand_ranges, masked_topk, rank
 
 _CHUNK = 1024
 
@@ -47,20 +47,44 @@ def rank_items(
         msg = f"user indices run from {int(users.min())} to {int(users.max())}; expected 0 to {graph.n_users - 1}"
         raise IndexRangeError(msg)
     vectors = model.vectors()
+    if vectors is not None:
+        yield from _rank_by_vectors(model, users, masked, k, vectors, only)
+        return
     for start in range(0, len(users), _CHUNK):
         chunk = users[start : start + _CHUNK]
-        scores = model.scores(chunk) if vectors is None else vectors[0][chunk] @ vectors[1].T
-        if not torch.isfinite(scores).all():
-            msg = f"`{model.name}` gives a score that is NaN or infinite; it diverged, train it with a smaller `lr`"
-            raise InputError(msg)
+        scores = model.scores(chunk)
+        _check_finite(scores, model)
         if only is not None:
             scores[:, ~only] = -torch.inf
-        values, items = masked_topk(scores, _mask_of(chunk, masked, graph.n_items), k)
+        row, entry = expand_ranges(*_bounds(chunk, masked, graph.n_items))
+        values, items = masked_topk(scores, (row, masked[entry] % graph.n_items), k)
         yield start, chunk, Ranked(items, values)
 
 
-def _mask_of(chunk: Tensor, masked: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
-    """Return (place in the chunk, item) of the masked keys of a chunk's users."""
-    low, high = (torch.searchsorted(masked, key * n_items) for key in (chunk, chunk + 1))
-    row, entry = expand_ranges(low, high)
-    return row, masked[entry] % n_items
+def _rank_by_vectors(
+    model: Recommender, users: Tensor, masked: Tensor, k: int, vectors: Vectors, only: Tensor | None
+) -> Iterator[tuple[int, Tensor, Ranked]]:
+    n_items = model.graph.n_items
+    allowed = torch.arange(n_items, device=users.device) if only is None else torch.nonzero(only).squeeze(1)
+    place = torch.full((n_items,), -1, device=users.device).index_put_((allowed,), torch.arange(len(allowed)))
+    item_vectors = vectors[1][allowed]
+    # a score is a sum of products of these: one pass over the vectors stands for one over all scores
+    _check_finite((vectors[0].abs().amax(0) * item_vectors.abs().amax(0)).sum() if len(allowed) else vectors[0], model)
+    for start in range(0, len(users), _CHUNK):
+        chunk = users[start : start + _CHUNK]
+        row, entry = expand_ranges(*_bounds(chunk, masked, n_items))
+        column = place[masked[entry] % n_items]
+        mask, _ = csr_from_edges(row[column >= 0], column[column >= 0], len(chunk), len(allowed))
+        values, columns = rank(vectors[0][chunk], item_vectors, mask, k)
+        yield start, chunk, Ranked(allowed[columns] if len(allowed) else columns, values)
+
+
+def _check_finite(values: Tensor, model: Recommender) -> None:
+    if not torch.isfinite(values).all():
+        msg = f"`{model.name}` gives a score that is NaN or infinite; it diverged, train it with a smaller `lr`"
+        raise InputError(msg)
+
+
+def _bounds(chunk: Tensor, masked: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
+    """Return where the masked keys of each user of a chunk begin and end."""
+    return torch.searchsorted(masked, chunk * n_items), torch.searchsorted(masked, (chunk + 1) * n_items)

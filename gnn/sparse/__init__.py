@@ -5,7 +5,7 @@ and is the oracle of the others; `compiled_route` runs numba's machine code on t
 kernels, or cuSPARSE where that wins.
 """
 
-from gnn.sparse.operations import attend, edge_softmax, masked_topk, propagate, spmm
+from gnn.sparse.operations import attend, edge_softmax, masked_topk, propagate, rank, spmm
 from gnn.sparse.pattern import Csr, NormalisedGraph, csr_from_edges, expand_ranges, normalise
 from gnn.sparse.route import route_of, use_route
 
@@ -19,6 +19,7 @@ __all__ = [
     "masked_topk",
     "normalise",
     "propagate",
+    "rank",
     "route_of",
     "spmm",
     "use_route",

@@ -95,6 +95,25 @@ def masked_topk(scores: Tensor, mask: tuple[Tensor, Tensor], k: int) -> tuple[Te
     return load_route(route_of(scores)).topk(scores, min(k, scores.shape[1]))
 
 
+def rank(users: Tensor, items: Tensor, mask: Csr, k: int) -> tuple[Tensor, Tensor]:
+    """Rank the items of each user by the dot product of their vectors, best first, ties by lower item.
+
+    Scores are made, masked and ranked a tile at a time where the route can; memory does not grow with users x items
+    there. Without gradient.
+
+    Args:
+        users: (n, d).
+        items: (m, d).
+        mask: pattern (n, m) of what may not be ranked, sorted by column within a row.
+        k: how many to keep, at most m.
+
+    Returns:
+        (values, columns), each (n, k); a value of -inf marks a place for which no candidate was left.
+    """
+    k = min(k, len(items))
+    return load_route(route_of(users)).rank(users.contiguous(), items.contiguous(), mask, k)
+
+
 class _Propagate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, graph: NormalisedGraph, n_layers: int, storage: torch.dtype) -> Tensor:

@@ -58,7 +58,13 @@ class Route(Protocol):
         """Return the gradient of the logits, w (g_i . x_j - g_i . y_i), and the weights w, both (nnz,)."""
 
     def topk(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Values and columns of the k highest scores of each row, best first, ties by lower column; k <= n_columns."""
+        """Values and columns of the k highest scores of each row, best first, ties by lower column; k <= n_columns.
+
+        A value of -inf marks a place for which nothing is left; its column says nothing.
+        """
+
+    def rank(self, users: Tensor, items: Tensor, mask: Csr, k: int) -> tuple[Tensor, Tensor]:
+        """`topk` of users @ items.T without the entries of `mask`, whose rows are sorted by column."""
 
 
 def route_of(tensor: Tensor) -> Name:

@@ -62,14 +62,22 @@ def attend_backward(
 
 def topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Rank columns; rows that cut a tie at k are sorted whole."""
-    values, columns = torch.topk(scores, k, dim=1)
-    cut_tie = (scores >= values[:, -1:]).sum(dim=1) > k
+    values, columns = torch.topk(scores, min(k + 1, scores.shape[1]), dim=1)
+    cut_tie = (values[:, k - 1] == values[:, -1]) & (values.shape[1] > k)
+    values, columns = values[:, :k], columns[:, :k]
     if bool(cut_tie.any()):
         ranked = torch.sort(scores[cut_tie], dim=1, descending=True, stable=True)
         values[cut_tie], columns[cut_tie] = ranked.values[:, :k], ranked.indices[:, :k]
     columns, order = torch.sort(columns, dim=1)
     values, order = torch.sort(values.gather(1, order), dim=1, descending=True, stable=True)
     return values, columns.gather(1, order)
+
+
+def rank(users: Tensor, items: Tensor, mask: Csr, k: int) -> tuple[Tensor, Tensor]:
+    """Score, mask and rank all items."""
+    scores = users @ items.T
+    scores[mask.row, mask.col.long()] = -torch.inf
+    return topk(scores, k)
 
 
 def _row_statistics(csr: Csr, logits: Tensor) -> tuple[Tensor, Tensor]:
