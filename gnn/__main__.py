@@ -12,7 +12,9 @@ from gnn.build import TrainConfig, configure
 from gnn.checkpoint import load_model
 from gnn.errors import GnnError
 from gnn.evaluate import evaluate
+from gnn.parquet import parquet_writer, read_columns
 from gnn.recommender import Recommender
+from gnn.significance import compare
 from gnn.synthetic import SyntheticConfig, write_synthetic
 from gnn.train import train
 from kg.ckg import CollaborativeKG
@@ -24,6 +26,8 @@ _EXAMPLE = """examples:
   python -m gnn models
   python -m gnn train runs/graph --model lightgcn --out runs/lightgcn --set dim=32 --set epochs=20
   python -m gnn evaluate runs/graph runs/lightgcn --json
+  python -m gnn evaluate runs/graph runs/lightgcn --per-user runs/lightgcn-users.parquet
+  python -m gnn compare runs/lightgcn-users.parquet runs/ease-users.parquet --metric ndcg@20
   python -m gnn generate --users 1000 --items 300 --interactions 20000 --out runs/synthetic"""
 
 
@@ -63,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.add_argument("graph", type=Path, metavar="DIR", help="the graph it was trained on")
     evaluation.add_argument("model", type=Path, metavar="M", help="what `train` made")
     evaluation.add_argument("--split", default="test", help="test or valid")
+    evaluation.add_argument("--per-user", type=Path, metavar="FILE", help="also write each user's metrics, as Parquet")
+    evaluation.add_argument("--legacy", action="store_true", help="also the NDCG of KGAT's code, which is too high")
+    comparison = command("compare", _compare, "compare a model with others, by paired tests over users")
+    comparison.add_argument("files", type=Path, nargs="+", metavar="FILE", help="what `evaluate --per-user` wrote")
+    comparison.add_argument("--metric", action="append", default=[], metavar="M", help="e.g. ndcg@20; all if not given")
     generation = command("generate", _generate, "make a graph with the shape of a real one")
     for name in ("users", "items", "interactions"):
         generation.add_argument(f"--{name}", type=int, required=True, metavar="N", help=f"number of {name}")
@@ -88,11 +97,27 @@ def _train(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _evaluate(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
     ckg = CollaborativeKG.from_graph(read_graph(parsed.graph))
-    evaluation = evaluate(load_model(parsed.model, ckg), ckg, parsed.split)
+    evaluation = evaluate(load_model(parsed.model, ckg), ckg, parsed.split, legacy=parsed.legacy)
+    if parsed.per_user is not None:
+        with parquet_writer(parsed.per_user, evaluation.per_user.schema) as writer:
+            writer.write_table(evaluation.per_user)
     result = {"split": parsed.split, "n_users": evaluation.n_users, "seconds": round(evaluation.seconds, 3)}
-    rows = [f"{name:<14}{value:.4f}" for name, value in evaluation.metrics.items()]
+    rows = [f"{name:<20}{value:.4f}" for name, value in evaluation.metrics.items()]
     head = f"{parsed.split}, {evaluation.n_users} users, {evaluation.seconds:.2f} s"
     return {**result, "metrics": evaluation.metrics}, "\n".join([head, *rows])
+
+
+def _compare(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    tables = {str(path): read_columns(path, ["user_id"]) for path in parsed.files}
+    rows = compare(tables, parsed.metric).to_pylist()
+    width = max(len(row["against"]) for row in rows)
+    text = [
+        f"{row['against']:<{width}}  {row['metric']:<14}{row['difference']:+.4f}  "
+        f"{row['low']:+.4f} to {row['high']:+.4f}  {row['p_adjusted']:.2g}"
+        for row in rows
+    ]
+    head = f"{parsed.files[0]} against others: metric, difference of means, 95 % interval, p after Holm's correction"
+    return {"comparisons": rows}, "\n".join([head, *text])
 
 
 def _generate(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:

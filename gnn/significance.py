@@ -1,16 +1,25 @@
 """Is one model better than another, or is it chance: intervals and tests over users."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import stats
 
 from gnn.errors import InputError
+from kg.errors import did_you_mean, first_five
 
 Values = npt.ArrayLike
 _CHUNK = 64
+COMPARISON = pa.schema(
+    [(name, pa.string()) for name in ("metric", "model", "against")]
+    + [(name, pa.float64()) for name in ("mean", "mean_against", "difference", "low", "high", "p_value", "p_adjusted")]
+    + [("n_users", pa.int64())]
+)
+"""Columns of what `compare` returns."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ def bootstrap_interval(
         InputError: if there is no value, one is not finite, or `level` is not in (0, 1).
 
     Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3; `scipy.stats.bootstrap`.
 
     Deviations:
         None.
@@ -56,14 +65,18 @@ def bootstrap_interval(
     if not 0 < level < 1:
         msg = f"`level` is {level}; expected a number between 0 and 1"
         raise InputError(msg)
-    generator = np.random.default_rng(seed)
-    means = np.concatenate(
-        [
-            array[generator.integers(len(array), size=(min(_CHUNK, n_resamples - start), len(array)))].mean(axis=1)
-            for start in range(0, n_resamples, _CHUNK)
-        ]
+    if len(array) == 1:  # scipy wants two
+        return float(array[0]), float(array[0])
+    found = stats.bootstrap(
+        (array,),
+        np.mean,
+        n_resamples=n_resamples,
+        batch=_CHUNK,
+        confidence_level=level,
+        method="percentile",
+        random_state=np.random.default_rng(seed),
     )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = found.confidence_interval
     return float(low), float(high)
 
 
@@ -127,6 +140,67 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(array)
     adjusted[order] = np.maximum.accumulate(stepped)
     return [float(p) for p in adjusted]
+
+
+def compare(per_user: Mapping[str, pa.Table], metrics: Sequence[str] = ()) -> pa.Table:
+    """Compare the first of some models with each of the others, user by user.
+
+    Holm's correction runs over all tests of one metric: metrics of the same ranking are no independent claims.
+
+    Args:
+        per_user: name -> user_id and a column for each metric, as `gnn.evaluate` gives it; in any order of users.
+        metrics: columns to compare; () for all that the first has.
+
+    Returns:
+        A row for each metric and other model: metric, model (the first), against, the two means, their difference with
+        its 95 % bootstrap interval, p_value, p_adjusted, n_users.
+
+    Raises:
+        InputError: if there is nothing to compare with, a metric is unknown, or the users differ.
+    """
+    if len(per_user) < 2:
+        msg = f"got {len(per_user)} table of users; expected at least 2, the model and what it is compared with"
+        raise InputError(msg)
+    (model, ours), *others = per_user.items()
+    chosen = list(metrics) or _metrics_of(ours)
+    users, rows = _users_of(model, ours), []
+    for metric in chosen:
+        values = _of_users(model, ours, users, metric)
+        tests = [paired_test(values, _of_users(name, table, users, metric)) for name, table in others]
+        adjusted = holm([test.p_value for test in tests])
+        for (name, _), test, p in zip(others, tests, adjusted, strict=True):
+            mean = float(values.mean())
+            means = {"mean": mean, "mean_against": mean - test.difference, "difference": test.difference}
+            chance = {"low": test.low, "high": test.high, "p_value": test.p_value, "p_adjusted": p}
+            rows.append({"metric": metric, "model": model, "against": name, **means, **chance, "n_users": test.n})
+    return pa.Table.from_pylist(rows, COMPARISON)
+
+
+def _metrics_of(table: pa.Table) -> list[str]:
+    return [field.name for field in table.schema if pa.types.is_floating(field.type)]
+
+
+def _users_of(name: str, table: pa.Table) -> pa.Array:
+    users = pc.unique(table["user_id"])
+    if len(users) != len(table):
+        msg = f"`{name}` has {len(table)} rows for {len(users)} users; expected one each: average over seeds first"
+        raise InputError(msg)
+    return users.sort()
+
+
+def _of_users(name: str, table: pa.Table, users: pa.Array, metric: str) -> npt.NDArray[np.float64]:
+    """Return a metric's values in the order of `users`."""
+    if metric not in _metrics_of(table):
+        msg = f"`{name}` has no metric `{metric}`; {did_you_mean(metric, _metrics_of(table))}"
+        raise InputError(msg)
+    own = _users_of(name, table)
+    if own != users:
+        missing = [users.filter(pc.invert(pc.is_in(users, own))), own.filter(pc.invert(pc.is_in(own, users)))]
+        lacks, more = (f"{len(ids)} ({first_five(ids.to_pylist())})" if len(ids) else "0" for ids in missing)
+        msg = f"`{name}` is of other users: it lacks {lacks} and has {more} more; evaluate both on the same split"
+        raise InputError(msg)
+    values: npt.NDArray[np.float64] = table[metric].to_numpy()[pc.index_in(users, table["user_id"].combine_chunks())]
+    return values
 
 
 def _checked(values: Values) -> npt.NDArray[np.float64]:

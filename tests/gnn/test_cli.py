@@ -35,6 +35,23 @@ def test_train_then_evaluate(graph: str, tmp_path: Path, capsys: pytest.CaptureF
     assert "valid, 6 users" in capsys.readouterr().out
 
 
+def test_models_are_compared_user_by_user(graph: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    users = {name: str(tmp_path / f"{name}.parquet") for name in ("ease", "popularity")}
+    for name, file in users.items():
+        out = str(tmp_path / name)
+        assert main(["train", graph, "--model", name, "--out", out]) == 0
+        assert main(["evaluate", graph, out, "--per-user", file, "--legacy"]) == 0
+        assert "ndcg_kgat_legacy@20" in capsys.readouterr().out
+    assert main(["compare", *users.values(), "--metric", "ndcg@20", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert (row["model"], row["against"], row["n_users"]) == (users["ease"], users["popularity"], 6)
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert main(["compare", *users.values()]) == 0
+    assert "ndcg_kgat_legacy@10" in capsys.readouterr().out
+    assert main(["evaluate", graph, str(tmp_path / "ease"), "--per-user", users["ease"]]) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
 def test_settings_override_the_file(graph: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "c.toml").write_text("[lightgcn]\nepochs = 9\ndim = 4\n[kgat]\nepochs = 1\n")
     arguments = ["train", graph, "--model", "lightgcn", "--config", str(tmp_path / "c.toml"), "--set", "epochs=3"]

@@ -86,6 +86,16 @@ def test_users_without_test_items_are_skipped_and_more_ranks_than_items_are_allo
     assert evaluation.metrics["recall@100"] == 1.0
 
 
+def test_the_ndcg_of_kgat_is_an_extra_column_where_it_is_asked_for() -> None:
+    model, ckg, _ = case(3)
+    plain, legacy = evaluate(model, ckg, ks=(5, 10)), evaluate(model, ckg, ks=(5, 10), legacy=True)
+    extra = [name for name in legacy.metrics if name not in plain.metrics]
+    assert extra == ["ndcg_kgat_legacy@5", "ndcg_kgat_legacy@10"]
+    assert legacy.per_user.drop(extra).equals(plain.per_user)
+    for k in (5, 10):
+        assert legacy.metrics[f"ndcg_kgat_legacy@{k}"] > legacy.metrics[f"ndcg@{k}"]
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, ckg, _ = case(2)
     whole = evaluate(model, ckg).per_user
@@ -104,6 +114,9 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
         evaluate(Given(np.full_like(table, np.nan), ckg), ckg)
     with pytest.raises(InputError, match="30 users and 25 items, the graph has 7 and 9"):
         evaluate(model, random_ckg())
+    for ks, said in (((), r"\[\]"), ((20, 0), r"\[20, 0\]")):
+        with pytest.raises(InputError, match=f"the cut-offs are {said}; expected at least one, each at least 1"):
+            evaluate(model, ckg, ks=ks)
 
 
 def test_recommendations_are_the_best_items_that_are_new_to_the_user() -> None:

@@ -1,11 +1,12 @@
 """Intervals and tests over users."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy import stats
 
 from gnn.errors import InputError
-from gnn.significance import bootstrap_interval, holm, paired_test
+from gnn.significance import bootstrap_interval, compare, holm, paired_test
 
 RNG = np.random.default_rng(0)
 A = RNG.random(200)
@@ -17,6 +18,7 @@ def test_the_bootstrap_agrees_with_the_normal_interval_and_with_itself() -> None
     half = 1.96 * A.std() / np.sqrt(len(A))
     assert (low, high) == pytest.approx((A.mean() - half, A.mean() + half), abs=0.1 * half)
     assert bootstrap_interval(A) == (low, high)
+    assert bootstrap_interval(A[:1]) == (A[0], A[0])
     narrow = bootstrap_interval(A, level=0.5)
     assert low < narrow[0] < A.mean() < narrow[1] < high
 
@@ -67,3 +69,50 @@ def test_bad_values_are_refused() -> None:
         paired_test(A[:3], A[:2])
     with pytest.raises(InputError, match=r"p-values are \[0\.1, 2\.0\]"):
         holm([0.1, 2.0])
+
+
+def per_user(values: np.ndarray, order: np.ndarray | None = None, **others: np.ndarray) -> pa.Table:
+    table = pa.table({"user_id": [f"u:{k:03}" for k in range(len(values))], "ndcg@20": values, **others})
+    return table if order is None else table.take(order)
+
+
+def test_a_model_is_compared_with_each_other_user_by_user_whatever_their_order() -> None:
+    shuffled = RNG.permutation(200)
+    tables = {"ours": per_user(A + 0.05 + NOISE), "same": per_user(A + NOISE, shuffled), "worse": per_user(A, shuffled)}
+    rows = compare(tables).to_pylist()
+    assert [(r["model"], r["against"], r["metric"]) for r in rows] == [
+        ("ours", "same", "ndcg@20"),
+        ("ours", "worse", "ndcg@20"),
+    ]
+    tests = [paired_test(A + 0.05 + NOISE, other) for other in (A + NOISE, A)]
+    for row, test in zip(rows, tests, strict=True):
+        assert row["difference"] == pytest.approx(test.difference)
+        assert (row["low"], row["high"]) == pytest.approx((test.low, test.high))
+        assert row["mean"] - row["mean_against"] == pytest.approx(test.difference)
+        assert row["n_users"] == 200
+    assert [r["p_adjusted"] for r in rows] == pytest.approx(holm([r["p_value"] for r in rows]))
+
+
+def test_holm_runs_over_the_comparisons_of_one_metric() -> None:
+    other = {"recall@20": A[::-1].copy()}
+    tables = {n: per_user(A + shift * NOISE, **other) for n, shift in (("a", 0), ("b", 1), ("c", 2))}
+    rows = compare(tables).to_pylist()
+    assert [r["metric"] for r in rows] == ["ndcg@20", "ndcg@20", "recall@20", "recall@20"]
+    for first in (0, 2):
+        pair = rows[first : first + 2]
+        assert [r["p_adjusted"] for r in pair] == holm([r["p_value"] for r in pair])
+    assert compare(tables, ["recall@20"]).to_pylist() == rows[2:]
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    ours = per_user(A)
+    with pytest.raises(InputError, match="got 1 table of users; expected at least 2"):
+        compare({"a": ours})
+    with pytest.raises(InputError, match="`a` has no metric `ndcg@2`; did you mean `ndcg@20`"):
+        compare({"a": ours, "b": ours}, ["ndcg@2"])
+    with pytest.raises(
+        InputError, match=r"`b` is of other users: it lacks 3 \(`u:000`, `u:001`, `u:002`\) and has 0 more"
+    ):
+        compare({"a": ours, "b": ours[3:]})
+    with pytest.raises(InputError, match="`b` has 400 rows for 200 users; expected one each: average over seeds"):
+        compare({"a": ours, "b": pa.concat_tables([ours, ours])})
