@@ -20,11 +20,12 @@ from gnn.train import train
 from kg.ckg import CollaborativeKG
 from kg.config import parse_settings, read_toml
 from kg.errors import KgError
-from kg.files import read_graph
+from kg.files import read_graph, write_json
 
 _EXAMPLE = """examples:
   python -m gnn models
   python -m gnn train runs/graph --model lightgcn --out runs/lightgcn --set dim=32 --set epochs=20
+  python -m gnn experiment lastfm-colakg --data ../shared/data
   python -m gnn evaluate runs/graph runs/lightgcn --json
   python -m gnn evaluate runs/graph runs/lightgcn --per-user runs/lightgcn-users.parquet
   python -m gnn compare runs/lightgcn-users.parquet runs/ease-users.parquet --metric ndcg@20
@@ -79,7 +80,20 @@ def _parser() -> argparse.ArgumentParser:
         generation.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default {default}")
     generation.add_argument("--out", type=Path, required=True, metavar="DIR", help="the graph directory to make")
     command("models", _models, "list the models and their parameters")
+    about = "run an experiment on real data; goes on where it was stopped"
+    _take_experiment(command("experiment", _experiment, about))
     return parser
+
+
+def _take_experiment(experiment: argparse.ArgumentParser) -> None:
+    experiment.add_argument("name", metavar="NAME", help="of a file in gnn/experiments, or the path of a TOML file")
+    experiment.add_argument(
+        "--data", type=Path, default="../shared/data", metavar="DIR", help="folder of the data sets"
+    )
+    experiment.add_argument("--work", type=Path, default="runs/experiments", metavar="DIR", help="where runs are kept")
+    experiment.add_argument("--out", type=Path, metavar="F", help="result file; results/experiments/NAME.json")
+    experiment.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once")
+    experiment.add_argument("--report", action="store_true", help="train nothing, write what is there so far")
 
 
 def _train(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -139,6 +153,22 @@ def _models(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return result, "\n".join(rows)
 
 
+def _experiment(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from gnn.experiments.plan import read_experiment
+    from gnn.experiments.report import make_result, table
+    from gnn.experiments.runs import collect, execute, read_data
+
+    plan = read_experiment(parsed.name)
+    if not parsed.report:
+        execute(plan, parsed.data, parsed.work, parsed.jobs, _show_count)
+        sys.stderr.write("\n")
+    result = make_result(plan, read_data(plan, parsed.data), list(collect(plan, parsed.data, parsed.work)))
+    out = parsed.out or Path("results/experiments") / f"{plan.name}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(result, out)
+    return result, table(result)
+
+
 def _defaults(config: type[Any]) -> str:
     return ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(config)) or "none"
 
@@ -149,7 +179,7 @@ def _show_progress(done: int, total: int | None, note: str = "") -> None:
 
 
 def _show_count(done: int, total: int | None, note: str = "") -> None:
-    sys.stderr.write(f"\r{done}/{total} {note}")
+    sys.stderr.write(f"\r{done}/{total} {note}    ")
     sys.stderr.flush()
 
 

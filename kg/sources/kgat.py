@@ -30,20 +30,24 @@ class KGAT(Source, name="kgat"):
 
     @dataclass(frozen=True)
     class Config:
-        """What the data set is called.
+        """What the data set is called and which file holds its triples.
 
         Attributes:
             name: of the data set; empty takes the name of the folder.
+            facts: the file of triples; commas are between its cells if it ends in `.csv`.
         """
 
         name: str = ""
+        facts: str = "kg_final.txt"
 
     config: Config
 
     def read_with_report(self, path: Path) -> tuple[Graph, ReadReport]:
         """Read a folder of lists with its knowledge graph; see `Source.read_with_report`."""
         folder = Path(path)
-        facts = read_delimited(require(folder, "kg_final.txt"), columns=["head", "relation", "tail"], header=False)
+        name = self.config.facts
+        comma = "," if name.endswith(".csv") else None
+        facts = read_delimited(require(folder, name), comma, columns=["head", "relation", "tail"], header=False)
         made = Assembly(self.config.name or plain_name(folder))
         items = read_remap(locate(folder, "item_list.txt"))
         seen = read_split_lists(made, folder, read_remap(locate(folder, "user_list.txt")), items)

@@ -167,6 +167,13 @@ def test_a_bad_knowledge_graph_is_named_with_its_line(
         KGAT().read(_folder(tmp_path, files))
 
 
+def test_triples_may_lie_in_another_file_with_commas(tmp_path: Path) -> None:
+    files = LISTS | {"facts.csv": "0,tag,3\n3,tag,4\n"}
+    graph = KGAT(KGAT.Config(facts="facts.csv")).read(_folder(tmp_path, files))
+    facts = [(r["head"], r["relation"], r["tail"]) for r in graph.triples.to_pylist()]
+    assert facts == [("item:0", "tag", "entity:3"), ("entity:3", "tag", "entity:4")]
+
+
 def test_kgat_names_come_back(tmp_path: Path) -> None:
     KGAT().write(toy_graph(), tmp_path / "toy")
     names = KGAT().read(tmp_path / "toy").names()

@@ -103,6 +103,13 @@ def test_book_crossing_of_cikgrec() -> None:
     assert _row(graph, "item:0002005018")["name"] == "Clara Callan"
 
 
+def test_last_fm_of_colakg_with_its_artist_tag_graph() -> None:
+    graph = KGAT(KGAT.Config(facts="remapkg1.csv")).read(shared("colakg-ml1m-lastfm") / "lastfm")
+    assert _types(graph) == {"User": 1859, "Item": 2813, "Entity": 6801}
+    assert _splits(graph) == {"train": 57_786, "test": 13_508}
+    assert (len(graph.triples), _n_relations(graph)) == (59_250, 1)
+
+
 @pytest.mark.parametrize(
     ("name", "n_users", "n_items", "n_positive", "n_entities", "n_triples", "n_relations"),
     [

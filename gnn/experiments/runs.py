@@ -1,0 +1,248 @@
+"""Train and evaluate what an experiment lists; every run is kept on disk, and goes on where it was killed."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from gnn.build import TrainConfig, build_model, configure, identity_of
+from gnn.checkpoint import MODEL_FORMAT, load_checkpoint, load_model
+from gnn.data import fingerprint
+from gnn.errors import MemoryNeedError
+from gnn.evaluate import evaluate
+from gnn.experiments.plan import DataPlan, Experiment
+from gnn.recommender import Recommender
+from gnn.train import train
+from kg.ckg import CollaborativeKG
+from kg.config import build_config, config_dict
+from kg.controls import random_graph
+from kg.errors import FileFormatError
+from kg.files import atomic_directory, read_manifest, write_manifest
+from kg.graph import Graph
+from kg.progress import Progress, silent
+from kg.source import Source
+from kg.split import SplitConfig, split
+from kg.terms import DATASET, TEST
+
+RUN_FORMAT = "gnn-run"
+_CURVE_SCHEMA = pa.schema([(name, pa.float64()) for name in ("epoch", "loss", "recall@20", "ndcg@20", "seconds")])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluation.
+
+    Attributes:
+        model: a name of `python -m gnn models`.
+        graph: `none`, `kg` or `random`.
+        seed: of the training, and of the random graph.
+        config: the model's parameters, as `train` takes them.
+        loop: the loop's.
+    """
+
+    model: str
+    graph: str
+    seed: int
+    config: dict[str, Any]
+    loop: TrainConfig
+
+    @property
+    def title(self) -> str:
+        """Model, graph and seed in one word."""
+        return f"{self.model}-{self.graph}-{self.seed}"
+
+    def directory(self, work: Path, data: str) -> Path:
+        """Return where the run is kept: a changed parameter or data set gives another place, so nothing is stale.
+
+        Args:
+            work: the folder of all runs.
+            data: the fingerprint of the data set.
+        """
+        member = Recommender.find(self.model)
+        parameters = config_dict(build_config(member.Config, self.config))
+        text = json.dumps([data, parameters, config_dict(self.loop)], sort_keys=True)
+        return work / f"{self.title}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        run: which it was.
+        state: `finished`; `refused` if this machine has too little memory for it; else `unfinished`.
+        values: metrics (all of them), n_users, best_epoch, n_epochs, seconds where finished; `reason` where refused.
+        curve: a row for each epoch, as `gnn.checkpoint.Trained` has it.
+        per_user: user_id and a column for each metric, where finished.
+    """
+
+    run: Run
+    state: str
+    values: dict[str, Any]
+    curve: pa.Table
+    per_user: pa.Table
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set as the runs need it, read once in each process."""
+
+    graph: Graph
+    ckg: CollaborativeKG
+    sha256: str
+
+    def variant(self, name: str, seed: int) -> CollaborativeKG:
+        """Return the graph of a run: `none`, `kg`, or `random` with the facts rewired."""
+        if name == "random":
+            return CollaborativeKG.from_graph(random_graph(self.graph, seed, DATASET))
+        return self.ckg if name == "kg" else self.ckg.without_triples()
+
+
+def list_runs(experiment: Experiment) -> list[Run]:
+    """List what an experiment runs, seed by seed, so that an early stop leaves whole comparisons."""
+    runs = []
+    for seed in experiment.protocol.seeds:
+        for plan in experiment.models:
+            config, loop = configure(plan.model, experiment.values_of(plan, seed))
+            is_trained = bool(Recommender.find(plan.model).objectives)
+            graphs = [g for g in plan.graphs if g == "random" or is_trained or seed == experiment.protocol.seeds[0]]
+            runs += [Run(plan.model, graph, seed, config, loop) for graph in graphs]
+    return runs
+
+
+def read_data(experiment: Experiment, folder: Path) -> Data:
+    """Read and split the data set of an experiment.
+
+    Args:
+        experiment: says which.
+        folder: of all data sets.
+
+    Raises:
+        FileFormatError: if it is not there or cannot be read.
+        SplitError: if it cannot be split so.
+    """
+    return _read_data(json.dumps(config_dict(experiment.data)), experiment.split, folder)
+
+
+def execute(experiment: Experiment, folder: Path, work: Path, jobs: int = 1, progress: Progress = silent) -> None:
+    """Run what is not on disk yet.
+
+    Args:
+        experiment: what to run.
+        folder: of all data sets.
+        work: where runs are kept; a run that is there is not run again.
+        jobs: how many runs at once, each in a process of its own with its share of the cores.
+        progress: told after every epoch (one job) or every run (several).
+    """
+    data = read_data(experiment, folder)
+    runs = list_runs(experiment)
+    todo = [run for run in runs if not _is_done(run.directory(work, data.sha256))]
+    done = len(runs) - len(todo)
+    if jobs == 1:
+        for run in todo:
+            _execute_one(experiment, run, folder, work, _within(progress, done, len(runs), run.title))
+            done += 1
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        futures = {pool.submit(_execute_one, experiment, run, folder, work): run for run in todo}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                done += 1
+                progress(done, len(runs), futures[future].title)
+        except BaseException:
+            for worker in multiprocessing.active_children():  # what they did is in their checkpoints
+                worker.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def collect(experiment: Experiment, folder: Path, work: Path) -> Iterator[Outcome]:
+    """Yield what became of every run so far, in the order of `list_runs`; trains nothing."""
+    data = read_data(experiment, folder)
+    for run in list_runs(experiment):
+        target = run.directory(work, data.sha256)
+        if _is_done(target):
+            values = json.loads((target / "values.json").read_text(encoding="utf-8"))
+            tables = [pq.read_table(target / f"{name}.parquet") for name in ("curve", "per_user")]
+            yield Outcome(run, "finished", values, *tables)
+        else:
+            yield _unfinished(run, data, _model_of(target))
+
+
+def _execute_one(experiment: Experiment, run: Run, folder: Path, work: Path, progress: Progress = silent) -> None:
+    data = read_data(experiment, folder)
+    ckg = data.variant(run.graph, run.seed)
+    target = run.directory(work, data.sha256)
+    model_dir = _model_of(target)
+    try:
+        if not model_dir.exists():
+            train(run.model, ckg, run.config, run.loop, model_dir, progress)
+        found = evaluate(load_model(model_dir, ckg), ckg, TEST, experiment.protocol.ks)
+    except MemoryNeedError:
+        return  # `collect` says so, and a machine with more memory tries again
+    manifest = read_manifest(model_dir, MODEL_FORMAT)
+    values = {"metrics": found.metrics, "n_users": found.n_users, "evaluation_seconds": found.seconds}
+    values |= {"best_epoch": manifest["best_epoch"], "seconds": manifest["seconds"]}
+    with atomic_directory(target) as partial:
+        (partial / "values.json").write_text(json.dumps(values), encoding="utf-8")
+        pq.write_table(found.per_user, partial / "per_user.parquet")
+        shutil.copy(model_dir / "curve.parquet", partial / "curve.parquet")
+        write_manifest(partial, RUN_FORMAT, config={"run": run.title}, seed=run.seed)
+
+
+def _unfinished(run: Run, data: Data, model_dir: Path) -> Outcome:
+    checkpoint = model_dir.with_name(f"{model_dir.name}.checkpoint")
+    no_curve, no_users = (pa.Table.from_pylist([], schema) for schema in (_CURVE_SCHEMA, pa.schema([])))
+    ckg = data.variant(run.graph, run.seed)
+    try:
+        model = build_model(run.model, ckg, run.config, run.loop)
+    except MemoryNeedError as error:
+        return Outcome(run, "refused", {"reason": str(error)}, no_curve, no_users)
+    if not checkpoint.exists():
+        return Outcome(run, "unfinished", {}, no_curve, no_users)
+    rows = load_checkpoint(checkpoint, identity_of(model, ckg, run.loop)).curve
+    return Outcome(run, "unfinished", {}, pa.Table.from_pylist(rows, _CURVE_SCHEMA), no_users)
+
+
+def _model_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.model")
+
+
+def _is_done(target: Path) -> bool:
+    try:
+        read_manifest(target, RUN_FORMAT)
+    except FileFormatError:
+        return False
+    return True
+
+
+def _within(progress: Progress, n_done: int, n_runs: int, title: str) -> Progress:
+    def report(done: int, total: int | None, note: str = "") -> None:
+        progress(n_done, n_runs, f"{title}: epoch {done}/{total}, {note}")
+
+    return report
+
+
+@cache
+def _read_data(data: str, how: SplitConfig, folder: Path) -> Data:
+    plan = build_config(DataPlan, json.loads(data))
+    member = Source.find(plan.source)
+    source = member(build_config(member.Config, plan.config, where="[data] config"))
+    graph = split(source.read(folder / plan.path), how)
+    ckg = CollaborativeKG.from_graph(graph)
+    sha256 = hashlib.sha256(fingerprint(ckg).encode() + ckg.interactions[TEST].tobytes()).hexdigest()
+    return Data(graph, ckg, sha256)
