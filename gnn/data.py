@@ -14,7 +14,7 @@ from gnn.errors import IndexRangeError, InputError
 from gnn.sparse import Csr, NormalisedGraph, csr_from_edges, expand_ranges, normalise
 from kg.ckg import CollaborativeKG
 from kg.ids import IdMap
-from kg.terms import HEAD, TAIL, TRAIN, VALID
+from kg.terms import HEAD, RELATION, TAIL, TRAIN, VALID
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +53,8 @@ class TrainingGraph:
         n_relations: `interacts` and the relations of facts, inverses not counted.
         users: (n_train,) int64 user of each train interaction, sorted by user, then item.
         items: (n_train,) int64 item of each, counted from 0.
-        edge_index: (2, n_edges) int64 head and tail of every edge, both directions.
-        edge_type: (n_edges,) int64 below 2 * n_relations.
-        confidence: (n_edges,) float32 in (0, 1].
+        triples: (n_facts, 3) int64 head, relation and tail of each fact, as nodes; relation >= 1.
+        fact_confidence: (n_facts,) float32 in (0, 1].
     """
 
     n_users: int
@@ -64,9 +63,8 @@ class TrainingGraph:
     n_relations: int
     users: Tensor
     items: Tensor
-    edge_index: Tensor
-    edge_type: Tensor
-    confidence: Tensor
+    triples: Tensor
+    fact_confidence: Tensor
 
     @classmethod
     def from_ckg(cls, ckg: CollaborativeKG, device: str | torch.device = "cpu") -> "TrainingGraph":
@@ -77,12 +75,9 @@ class TrainingGraph:
             IndexRangeError: if an index is outside the graph.
         """
         _check(ckg)
-        users, items = ckg.user_items(TRAIN)
-        edge_index, edge_type = ckg.edges()
-        weight = np.concatenate([np.ones(len(users)), ckg.confidence])
-        confidence = np.concatenate([weight, weight]).astype(np.float32)
+        confidence = ckg.confidence.astype(np.float32)
         kept = confidence > 0
-        tensors = (users, items, edge_index[:, kept], edge_type[kept], confidence[kept])
+        tensors = (*ckg.user_items(TRAIN), ckg.triples[kept], confidence[kept])
         moved = [torch.from_numpy(np.ascontiguousarray(t)).to(device) for t in tensors]
         return cls(ckg.n_users, ckg.n_items, ckg.n_nodes, ckg.n_relations, *moved)
 
@@ -90,6 +85,25 @@ class TrainingGraph:
     def device(self) -> torch.device:
         """Where the tensors are."""
         return self.users.device
+
+    @cached_property
+    def edge_index(self) -> Tensor:
+        """Head and tail of every edge, (2, n_edges) int64: interactions, facts, then the inverses of both."""
+        head = torch.cat([self.users, self.triples[:, HEAD]])
+        tail = torch.cat([self.items + self.n_users, self.triples[:, TAIL]])
+        return torch.stack([torch.cat([head, tail]), torch.cat([tail, head])])
+
+    @cached_property
+    def edge_type(self) -> Tensor:
+        """Relation of every edge of `edge_index`, (n_edges,) int64 below 2 * n_relations."""
+        kind = torch.cat([torch.zeros_like(self.users), self.triples[:, RELATION]])
+        return torch.cat([kind, kind + self.n_relations])
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """Confidence of every edge of `edge_index`, (n_edges,) float32 in (0, 1]; 1 for interactions."""
+        weight = torch.cat([torch.ones(len(self.users), device=self.device), self.fact_confidence])
+        return torch.cat([weight, weight])
 
     @cached_property
     def keys(self) -> Tensor:
@@ -132,15 +146,20 @@ class TrainingGraph:
             fact_weight: the weight of a pair of nodes is the sum of the confidences of its edges, those of facts
                 times this.
         """
-        is_fact = self.edge_type % self.n_relations > 0
-        weight = torch.where(is_fact, self.confidence * fact_weight, self.confidence)
-        chosen = weight > 0
-        key = self.edge_index[0, chosen] * self.n_nodes + self.edge_index[1, chosen]
-        pairs, inverse = torch.unique(key, return_inverse=True)
-        total = torch.zeros(len(pairs), device=self.device).index_add_(0, inverse, weight[chosen])
-        row, col = pairs // self.n_nodes, pairs % self.n_nodes
-        csr, order = csr_from_edges(row, col, self.n_nodes, self.n_nodes)
-        return normalise(csr, total[order])
+        # scipy transposes by counting and adds by merging: no edge is sorted or held as int64, and zeros are dropped
+        forward = self._forward(fact_weight)
+        both = forward + forward.T.tocsr()
+        places = (torch.from_numpy(a.astype(np.int32, copy=False)) for a in (both.indptr, both.indices))
+        rowptr, col = (place.to(self.device) for place in places)
+        return normalise(Csr(rowptr, col, self.n_nodes), torch.from_numpy(both.data).to(self.device))
+
+    def _forward(self, fact_weight: float) -> scipy.sparse.csr_array:
+        """Return the sum of the weights of each pair, one direction, (n_nodes, n_nodes) float32."""
+        weight = torch.cat([torch.ones(len(self.users), device=self.device), self.fact_confidence * fact_weight])
+        head = torch.cat([self.users, self.triples[:, HEAD]]).to(torch.int32)
+        tail = torch.cat([self.items + self.n_users, self.triples[:, TAIL]]).to(torch.int32)
+        ends = (head.cpu().numpy(), tail.cpu().numpy())
+        return scipy.sparse.coo_array((weight.cpu().numpy(), ends), shape=(self.n_nodes, self.n_nodes)).tocsr()
 
 
 def prune_entities(ckg: CollaborativeKG, min_degree: int) -> CollaborativeKG:

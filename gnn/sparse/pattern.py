@@ -138,6 +138,6 @@ def normalise(csr: Csr, weight: Tensor) -> NormalisedGraph:
         csr: its pattern, square.
         weight: (nnz,) non-negative weights of its entries.
     """
-    degree = torch.zeros(csr.n_rows, dtype=weight.dtype, device=weight.device).index_add_(0, csr.row, weight)
+    degree = (csr.matrix(weight) @ weight.new_ones(csr.n_cols, 1)).squeeze(1)
     scale = torch.where(degree > 0, degree.clamp_min(torch.finfo(weight.dtype).tiny).rsqrt(), 0.0)
     return NormalisedGraph(csr, scale, None if bool((weight == 1).all()) else weight)

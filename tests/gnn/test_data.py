@@ -27,12 +27,31 @@ def test_normalised_graph_is_the_definition(seed: int) -> None:
         np.testing.assert_allclose(dense, oracles.normalised(each), atol=1e-6)
 
 
+def test_columns_of_the_adjacency_are_sorted_and_each_pair_is_there_once() -> None:
+    for ckg in (random_ckg(1), random_ckg(1).without_triples()):
+        csr = TrainingGraph.from_ckg(ckg).normalised().csr
+        keys = csr.row * csr.n_cols + csr.col
+        assert (keys.diff() > 0).all()
+        assert (csr.rowptr.dtype, csr.col.dtype) == (torch.int32, torch.int32)
+    assert TrainingGraph.from_ckg(ckg).normalised().weight is None
+
+
+def test_every_edge_is_derived_in_both_directions_from_interactions_and_facts() -> None:
+    ckg = random_ckg(3)
+    ckg.confidence[2] = 0.0
+    graph = TrainingGraph.from_ckg(ckg)
+    got = zip(*graph.edge_index.tolist(), graph.edge_type.tolist(), graph.confidence.tolist(), strict=True)
+    expected = [(h, t, r, pytest.approx(c)) for h, r, t, c in oracles.edges(ckg) if c > 0]
+    assert list(got) == expected
+
+
 def test_facts_of_weight_zero_are_the_graph_without_facts() -> None:
     ckg = random_ckg()
     dense = TrainingGraph.from_ckg(ckg).normalised(0.0).matrix.to_dense()
     n = ckg.n_users + ckg.n_items
     np.testing.assert_allclose(dense[:n, :n], oracles.normalised(ckg.without_triples()), atol=1e-6)
     assert not dense[n:].any()
+    assert TrainingGraph.from_ckg(ckg).normalised(0.0).weight is None
 
 
 def test_facts_keep_parallel_edges_and_drop_confidence_zero() -> None:
