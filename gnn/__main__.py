@@ -17,10 +17,10 @@ from gnn.recommender import Recommender
 from gnn.significance import compare
 from gnn.synthetic import SyntheticConfig, write_synthetic
 from gnn.train import train
-from kg.ckg import CollaborativeKG
 from kg.config import parse_settings, read_toml
 from kg.errors import KgError
-from kg.files import read_graph, write_json
+from kg.files import write_json
+from kg.stream import read_ckg
 
 _EXAMPLE = """examples:
   python -m gnn models
@@ -100,7 +100,7 @@ def _train(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
     tables = {} if parsed.config is None else read_toml(parsed.config)
     values = {**tables.get(parsed.model, {}), **parse_settings(parsed.set)}
     model_values, config = configure(parsed.model, values, where="the settings")
-    ckg = CollaborativeKG.from_graph(read_graph(parsed.graph))
+    ckg = read_ckg(parsed.graph)
     trained = train(parsed.model, ckg, model_values, config, parsed.out, _show_progress)
     sys.stderr.write("\n" * bool(len(trained.curve)))
     about = {"model": parsed.model, "out": str(parsed.out), "best_epoch": trained.best_epoch}
@@ -110,7 +110,7 @@ def _train(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _evaluate(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    ckg = CollaborativeKG.from_graph(read_graph(parsed.graph))
+    ckg = read_ckg(parsed.graph)
     evaluation = evaluate(load_model(parsed.model, ckg), ckg, parsed.split, legacy=parsed.legacy)
     if parsed.per_user is not None:
         with parquet_writer(parsed.per_user, evaluation.per_user.schema) as writer:

@@ -201,7 +201,7 @@ def fingerprint(ckg: CollaborativeKG) -> str:
         ckg.confidence,
     )
     for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

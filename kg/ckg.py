@@ -51,13 +51,18 @@ class CollaborativeKG:
     confidence: Floats
 
     @classmethod
-    def from_graph(cls, graph: Graph) -> Self:
+    def from_graph(cls, graph: Graph, interactions: dict[str, Ints] | None = None) -> Self:
         """Index a graph.
+
+        Args:
+            graph: what to index.
+            interactions: already indexed, as the attribute says, in place of the graph's; `kg.stream` has them.
 
         Raises:
             SplitError: if interactions have no split yet, or none is in `train`.
         """
-        _check_split(graph)
+        if interactions is None:
+            check_splits(set(graph.interactions["split"].unique().to_pylist()))
         users, items = graph.ids_of(USER), graph.ids_of(ITEM)
         placed = set(users) | set(items)
         rest = (*graph.entities["entity_id"].to_pylist(), *graph.hyperedges["hyperedge_id"].to_pylist())
@@ -65,8 +70,8 @@ class CollaborativeKG:
         facts = _facts(graph)
         relations = (INTERACTS, *sorted(pc.unique(facts["relation"]).to_pylist()))
         triples, confidence = _index_facts(facts, nodes, IdMap(relations))
-        interactions = {split: _index_interactions(graph, split, nodes) for split in SPLITS}
-        return cls(nodes, len(users), len(items), relations, interactions, triples, confidence)
+        indexed = interactions or {split: _index_interactions(graph, split, nodes) for split in SPLITS}
+        return cls(nodes, len(users), len(items), relations, indexed, triples, confidence)
 
     @property
     def n_nodes(self) -> int:
@@ -103,8 +108,12 @@ class CollaborativeKG:
         return type(self)(keep, self.n_users, self.n_items, (INTERACTS,), self.interactions, none, np.empty(0))
 
 
-def _check_split(graph: Graph) -> None:
-    splits = set(graph.interactions["split"].unique().to_pylist())
+def check_splits(splits: set[str]) -> None:
+    """Check that a model can learn from interactions in these splits.
+
+    Raises:
+        SplitError: if some have no split yet, or none is in `train`.
+    """
     if UNSPLIT in splits:
         msg = "the interactions are not split yet; run `kglift data split` (by time, leave-last-out, ratio) first"
         raise SplitError(msg)

@@ -193,14 +193,20 @@ def read_graph(path: Path, *, verify: bool = True) -> Graph:
     """
     path = Path(path)
     read_manifest(path, GRAPH_FORMAT, verify=verify)
-    tables = {}
-    for name in TABLES:
-        try:
-            tables[name] = pq.read_table(path / f"{name}.parquet")
-        except (pa.ArrowInvalid, OSError) as error:
-            msg = f"`{path / name}.parquet` is not readable Parquet: {error}; make `{path}` again"
-            raise HalfWrittenError(msg) from error
-    return Graph.from_tables(**tables)
+    return Graph.from_tables(**{name: read_table(path, name) for name in TABLES})
+
+
+def read_table(directory: Path, name: str) -> pa.Table:
+    """Read one table of a graph directory, not validated.
+
+    Raises:
+        HalfWrittenError: if its file is not readable.
+    """
+    try:
+        return pq.read_table(directory / f"{name}.parquet")
+    except (pa.ArrowInvalid, OSError) as error:
+        msg = f"`{directory / name}.parquet` is not readable Parquet: {error}; make `{directory}` again"
+        raise HalfWrittenError(msg) from error
 
 
 def file_sha256(path: Path) -> str:

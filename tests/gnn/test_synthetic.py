@@ -1,6 +1,8 @@
 """A generated graph has the sizes that were asked for, a real one's shape, and is the same in memory and on disk."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +135,28 @@ def test_the_command_line_generates_what_train_reads(tmp_path: Path, capsys: pyt
     assert "60 users, 40 items, 700 interactions" in said.out
     assert "700/700 interactions" in said.err
     assert main(["train", out, "--model", "popularity", "--out", str(tmp_path / "model")]) == 0
+
+
+_READ = """
+import json, resource, sys, time
+from pathlib import Path
+from gnn.data import TrainingGraph
+from kg.stream import read_ckg
+
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+before, start = peak(), time.process_time()
+adjacency = TrainingGraph.from_ckg(read_ckg(Path(sys.argv[1]))).normalised()
+print(json.dumps([time.process_time() - start, peak() - before, len(adjacency.csr.col)]))
+"""
+
+
+@pytest.mark.slow
+def test_a_twentieth_of_the_largest_graph_is_read_in_a_twentieth_of_its_time_and_memory(tmp_path: Path) -> None:
+    write_synthetic(SyntheticConfig(50_000, 15_000, 2_100_000), tmp_path / "graph")
+    command = [sys.executable, "-c", _READ, str(tmp_path / "graph")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    cpu_seconds, size_bytes, n_entries = json.loads(done.stdout)
+    assert n_entries > 2 * 0.75 * 2_100_000
+    assert cpu_seconds < 60 / 20 * 2, "on two cores; other work on the machine does not count"
+    assert size_bytes < 6e9 / 20
