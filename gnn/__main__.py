@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gnn.bench.command import EXAMPLE, add_options, bench
 from gnn.build import TrainConfig, configure
 from gnn.checkpoint import load_model
 from gnn.errors import GnnError
@@ -41,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (GnnError, KgError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; the same command goes on from the last checkpoint\n")
+    except KeyboardInterrupt as stop:
+        kept = str(stop) or "the same command goes on from the last checkpoint"
+        sys.stderr.write(f"\nstopped; {kept}\n")
         return 130
     return 0
 
@@ -82,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     command("models", _models, "list the models and their parameters")
     about = "run an experiment on real data; goes on where it was stopped"
     _take_experiment(command("experiment", _experiment, about))
+    about = "time ours beside others, in turn and in one process"
+    timing = commands.add_parser("bench", help=about, description=about, epilog=EXAMPLE, formatter_class=layout)
+    add_options(timing)
+    timing.set_defaults(run=bench, json=False)
     return parser
 
 

@@ -4,7 +4,8 @@ GnnError
 ├── InputError (ValueError)          a graph, feature or batch that cannot be trained or evaluated on
 ├── IndexRangeError (IndexError)     a user, item or node index outside the graph
 ├── CheckpointError (ValueError)     a checkpoint of another model, graph or version, or a damaged one
-└── MemoryNeedError (MemoryError)    the work needs more memory than there is; says how much
+├── MemoryNeedError (MemoryError)    the work needs more memory than there is; says how much
+└── BarError (AssertionError)        a benchmark does not reach what is promised
 """
 
 
@@ -26,3 +27,7 @@ class CheckpointError(GnnError, ValueError):
 
 class MemoryNeedError(GnnError, MemoryError):
     """The work needs more memory than there is."""
+
+
+class BarError(GnnError, AssertionError):
+    """A benchmark does not reach what is promised."""

@@ -1,1 +1,1 @@
-"""Times of the hot path beside those of its peers, measured in one run."""
+"""`python -m gnn bench`: what is timed, and beside what; a task is one file that subclasses `gnn.bench.task.Task`."""
