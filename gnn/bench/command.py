@@ -78,6 +78,7 @@ def _measure(tasks: list[type[Task]], setting: Setting, parsed: argparse.Namespa
         for found in run_tasks(tasks, setting, machine, parsed.repeats, _show_progress):
             rows += found
             record = _keep(record, rows, parsed.file)
+            sys.stderr.write("\n")
     except KeyboardInterrupt as stop:
         sys.stdout.write("\n".join(lines(rows)) + "\n")
         kept = sorted({row.task for row in rows})

@@ -1,5 +1,6 @@
 """LightGCN as users of other libraries write it, by their public interface, with the loss of `gnn.models.lightgcn`."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,9 @@ def pyg_step(graph: TrainingGraph, table: Tensor, hyper: tuple[int, float, float
     optimiser = torch.optim.Adam(model.parameters(), lr=lr)
     edge_index = torch.stack(_ends(graph))
     size = (graph.n_nodes, graph.n_nodes)
-    edges = to_torch_csr_tensor(edge_index, size=size) if is_sparse else edge_index
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
+        edges = to_torch_csr_tensor(edge_index, size=size) if is_sparse else edge_index
 
     def step(users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
         nodes = torch.cat([users, positives + graph.n_users, negatives + graph.n_users])

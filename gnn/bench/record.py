@@ -160,7 +160,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     peer_ms = _number(row.peer_ms) + " (x)" * (row.peer_kind == "extrapolated")
     beside = (row.peer or "", peer_ms, "" if row.ratio is None else f"{row.ratio:.1f}")
     floors = "" if row.floors is None else f"{row.floors:.1f}"
-    return (row.task, row.route, own + spread, floors, _amount(row.extra_bytes, 1e6), *beside)
+    route = f"{row.route}, {row.device}" if row.kind == "predicted" else row.route
+    return (row.task, route, own + spread, floors, _amount(row.extra_bytes, 1e6), *beside)
 
 
 def _number(value: float | None) -> str:
