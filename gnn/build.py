@@ -9,6 +9,7 @@ import torch
 
 from gnn.data import TrainingGraph, fingerprint, prune_entities
 from gnn.recommender import Recommender
+from gnn.sampling import Sampler
 from kg.ckg import CollaborativeKG
 from kg.config import build_config, config_dict
 from kg.errors import ConfigError, did_you_mean
@@ -21,6 +22,7 @@ class TrainConfig:
     Attributes:
         epochs: at most so many.
         batch_size: interactions a step.
+        sampler: `interaction` takes each train interaction once an epoch; `user` every user equally often.
         lr: learning rate of Adam.
         eval_every: epochs between two evaluations.
         patience: stop after so many evaluations without a better `metric`; 0 never stops early.
@@ -35,6 +37,7 @@ class TrainConfig:
 
     epochs: int = 60
     batch_size: int = 4096
+    sampler: Sampler = "interaction"
     lr: float = 0.01
     eval_every: int = 2
     patience: int = 5

@@ -1,5 +1,6 @@
 """The contract of a recommender: closed-form and trained members fit one loop and one evaluator."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,6 +13,7 @@ from kg.registry import Registered
 
 Objective = Literal["interactions", "facts"]
 Vectors = tuple[Tensor, Tensor]
+Step = Callable[[Any], Tensor]
 
 
 class Recommender(Registered, torch.nn.Module, package="gnn.models"):
@@ -56,6 +58,20 @@ class Recommender(Registered, torch.nn.Module, package="gnn.models"):
         """
         msg = f"`{self.name}` is not trained on {type(batch).__name__}; its objectives are {list(self.objectives)}"
         raise InputError(msg)
+
+    def fused_step(self, objective: Objective, optimiser: torch.optim.Adam) -> Step | None:
+        """Return a function that makes a whole step on a batch, update included, and returns the loss.
+
+        It is equal to `loss`, its gradient and a step of the optimiser, whose state it keeps up to date.
+
+        Args:
+            objective: one of `objectives`.
+            optimiser: holds this model's parameters.
+
+        Returns:
+            None where the model has no such function on this device: the loop then uses `loss` and autograd.
+        """
+        return None
 
     def after_epoch(self) -> None:
         """Do what is done once an epoch, without gradient."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,41 +31,54 @@ class FactBatch:
 
 
 Batch = InteractionBatch | FactBatch
+Sampler = Literal["interaction", "user"]
 
 
 def interaction_batches(
-    graph: TrainingGraph, batch_size: int, generator: torch.Generator
+    graph: TrainingGraph, batch_size: int, generator: torch.Generator, sampler: Sampler = "interaction"
 ) -> Iterator[InteractionBatch]:
-    """Draw an epoch: each train interaction once, in random order, with one uniform negative item.
+    """Draw an epoch of triplets in random order, each with one uniform negative item.
 
+    `interaction` takes each train interaction once. `user` takes as many triplets of each user as an average user has
+    interactions, floor(n_train / n_users), each with a uniform item of the user: active users count less.
     Users who have every item are left out: they have no negative.
 
     Args:
         graph: train interactions.
-        batch_size: number of interactions a batch; the last batch is smaller.
-        generator: source of randomness, on the CPU whatever the graph's device.
+        batch_size: number of triplets a batch; the last batch is smaller.
+        generator: source of randomness; the epoch is drawn on its device.
+        sampler: which triplets.
 
     Raises:
         InputError: if every user has every item.
 
     Source:
-        He et al., SIGIR 2020 (LightGCN), section 4.1.2: BPR with one uniform negative.
+        He et al., SIGIR 2020 (LightGCN), section 4.1.2: BPR with one uniform negative. `user`: the C++ sampler of
+        gusye1234/LightGCN-PyTorch 947ca2b, which the published numbers of that code were made with.
 
     Deviations:
-        Interaction-uniform, as the equation says; the released PyTorch code draws users uniformly.
+        `user` takes at least one triplet of each user.
     """
     n_liked = torch.bincount(graph.users, minlength=graph.n_users)
-    usable = torch.nonzero(n_liked[graph.users] < graph.n_items).squeeze(1)
-    if not len(usable):
+    usable = (n_liked > 0) & (n_liked < graph.n_items)
+    if not bool(usable.any()):
         msg = f"every user has all {graph.n_items} items in train, so there is no negative to draw; add items"
         raise InputError(msg)
-    order = usable[torch.randperm(len(usable), generator=generator).to(graph.device)]
-    users, positives = graph.users[order], graph.items[order]
-    base = users * graph.n_items
-    negatives = _draw_unknown(base, graph.n_items, graph.keys, generator)
+    if sampler == "user":
+        n_each = max(1, len(graph.users) // graph.n_users)
+        users = torch.nonzero(usable).squeeze(1).repeat_interleave(n_each)
+        first = n_liked.cumsum(0) - n_liked
+        positives = graph.items[first[users] + _integers(n_liked[users], generator)]
+    else:
+        kept = usable[graph.users]
+        all_kept = bool(kept.all())
+        users, positives = (t if all_kept else t[kept] for t in (graph.users, graph.items))
+    # negatives are drawn in the order of the users, where neighbours in the list are neighbours in memory
+    negatives = _draw_unknown(users * graph.n_items, graph.n_items, graph.keys, generator)
+    order = torch.randperm(len(users), generator=generator, device=generator.device).to(graph.device)
+    triplets = torch.stack([users, positives, negatives], dim=1)[order]
     for start in range(0, len(order), batch_size):
-        part = slice(start, start + batch_size)
-        yield InteractionBatch(users[part], positives[part], negatives[part])
+        yield InteractionBatch(*triplets[start : start + batch_size].T.contiguous())
 
 
 def fact_batches(graph: TrainingGraph, n_batches: int, generator: torch.Generator) -> Iterator[FactBatch]:
@@ -73,7 +87,7 @@ def fact_batches(graph: TrainingGraph, n_batches: int, generator: torch.Generato
     Args:
         graph: edges, inverses included.
         n_batches: into how many batches of about equal size.
-        generator: source of randomness, on the CPU whatever the graph's device.
+        generator: source of randomness; the epoch is drawn on its device.
 
     Source:
         xiangwang1223/knowledge_graph_attention_network c03737b, `loader_kgat.py`: head-uniform triples, one uniform
@@ -112,10 +126,10 @@ def _draw_unknown(base: Tensor, n: int, known: Tensor, generator: torch.Generato
 
 
 def _uniform(size: int, n: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(n, (size,), generator=generator)
+    return torch.randint(n, (size,), generator=generator, device=generator.device)
 
 
 def _integers(bounds: Tensor, generator: torch.Generator) -> Tensor:
     """Draw one integer below each bound."""
-    share = torch.rand(len(bounds), generator=generator, dtype=torch.float64).to(bounds.device)
-    return (share * bounds).long()
+    share = torch.rand(len(bounds), generator=generator, dtype=torch.float64, device=generator.device)
+    return (share.to(bounds.device) * bounds).long()

@@ -13,7 +13,7 @@ from gnn.build import TrainConfig, build_model, identity_of
 from gnn.checkpoint import Checkpoint, Trained, load_checkpoint, remove_checkpoint, save_checkpoint, save_model
 from gnn.errors import InputError
 from gnn.evaluate import evaluate
-from gnn.recommender import Objective, Recommender
+from gnn.recommender import Objective, Recommender, Step
 from gnn.sampling import Batch, fact_batches, interaction_batches
 from kg.ckg import CollaborativeKG
 from kg.errors import WriteError
@@ -78,6 +78,7 @@ class _Run:
         self.optimisers = {
             objective: torch.optim.Adam(model.parameters(), lr=config.lr, fused=fused) for objective in model.objectives
         }
+        self.steps = {objective: self._step_of(objective) for objective in model.objectives}
         self.epoch, self.fit_seconds = 0, 0.0
         self.curve: list[dict[str, float | None]] = []
         self.best_epoch, self.best_value = 0, -1.0
@@ -129,7 +130,7 @@ class _Run:
         self.model.train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_mix(self.config.seed, -self.epoch))  # dropout: another stream than the batches
-            losses = [self._step(objective, batch) for objective, batch in self._batches()]
+            losses = [self.steps[objective](batch) for objective, batch in self._batches()]
         loss = float(torch.stack(losses).mean())
         if loss != loss:
             msg = f"the loss is NaN in epoch {self.epoch}; train with a smaller `lr` than {self.config.lr}"
@@ -142,23 +143,28 @@ class _Run:
 
     def _batches(self) -> Iterator[tuple[Objective, Batch]]:
         graph, config = self.model.graph, self.config
-        generator = torch.Generator().manual_seed(_mix(config.seed, self.epoch))
+        generator = torch.Generator(graph.device).manual_seed(_mix(config.seed, self.epoch))
         n_batches = -(-len(graph.users) // config.batch_size)
         draw: dict[Objective, Callable[[], Iterator[Batch]]] = {
-            "interactions": lambda: interaction_batches(graph, config.batch_size, generator),
+            "interactions": lambda: interaction_batches(graph, config.batch_size, generator, config.sampler),
             "facts": lambda: fact_batches(graph, n_batches, generator),
         }
         for objective in self.model.objectives:
             for batch in draw[objective]():
                 yield objective, batch
 
-    def _step(self, objective: Objective, batch: Batch) -> torch.Tensor:
-        optimiser = self.optimisers[objective]
-        optimiser.zero_grad(set_to_none=True)
-        loss = self.model.loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        return loss.detach()
+    def _step_of(self, objective: Objective) -> Step:
+        """Return the model's own step, or one by autograd."""
+        model, optimiser = self.model, self.optimisers[objective]
+
+        def step(batch: Batch) -> torch.Tensor:
+            optimiser.zero_grad(set_to_none=True)
+            loss = model.loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            return loss.detach()
+
+        return model.fused_step(objective, optimiser) or step
 
     def _validate(self) -> dict[str, float | None]:
         metrics = evaluate(self.model, self.ckg, self.split, (20,)).metrics

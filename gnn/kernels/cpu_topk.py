@@ -6,11 +6,10 @@ come in the order of columns and only a better score enters, so that of equal sc
 
 from typing import Any
 
-import numba
 import numpy as np
 from torch import Tensor
 
-from gnn.kernels.cpu_spmm import use_torch_threads
+from gnn.kernels.threads import kernel, share_out, split_rows
 from gnn.kernels.vector import any_above
 from gnn.sparse.pattern import Csr
 
@@ -27,15 +26,15 @@ def merge_tile(scores: Tensor, first_column: int, mask: Csr | None, values: Tens
         values: (n, k) best so far, falling; -inf where there is none. OVERWRITTEN.
         columns: (n, k) int64 their columns. OVERWRITTEN.
     """
-    use_torch_threads()
+    cuts = split_rows(len(scores))
     if mask is not None:
-        _mask(mask.rowptr.numpy(), mask.col.numpy(), first_column, scores.numpy())
-    _merge(scores.data_ptr(), scores.numpy(), first_column, values.numpy(), columns.numpy())
+        share_out(_mask, cuts, mask.rowptr.numpy(), mask.col.numpy(), first_column, scores.numpy())
+    share_out(_merge, cuts, scores.data_ptr(), scores.numpy(), first_column, values.numpy(), columns.numpy())
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _mask(rowptr: Any, col: Any, first_column: int, scores: Any) -> None:
-    for row in numba.prange(len(scores)):
+@kernel  # type: ignore[untyped-decorator]
+def _mask(start: int, end: int, rowptr: Any, col: Any, first_column: int, scores: Any) -> None:
+    for row in range(start, end):
         masked = col[rowptr[row] : rowptr[row + 1]]
         for entry in range(np.searchsorted(masked, first_column), len(masked)):
             if masked[entry] >= first_column + scores.shape[1]:
@@ -43,22 +42,22 @@ def _mask(rowptr: Any, col: Any, first_column: int, scores: Any) -> None:
             scores[row, masked[entry] - first_column] = -np.inf
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _merge(address: int, scores: Any, first_column: int, values: Any, columns: Any) -> None:
-    n_rows, n_columns = scores.shape
+@kernel  # type: ignore[untyped-decorator]
+def _merge(start: int, end: int, address: int, scores: Any, first_column: int, values: Any, columns: Any) -> None:
+    n_columns = scores.shape[1]
     whole = n_columns - n_columns % _STEP
-    for row in numba.prange(n_rows):
-        start = address + row * n_columns * scores.itemsize
+    for row in range(start, end):
+        place = address + row * n_columns * scores.itemsize
         kept, places = values[row], columns[row]
         for first in range(0, whole, _STEP):
-            if any_above(start + first * scores.itemsize, _STEP, kept[-1]):
+            if any_above(place + first * scores.itemsize, _STEP, kept[-1]):
                 for column in range(first, first + _STEP):
                     _insert(scores[row, column], first_column + column, kept, places)
         for column in range(whole, n_columns):
             _insert(scores[row, column], first_column + column, kept, places)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@kernel  # type: ignore[untyped-decorator]
 def _insert(score: Any, column: int, kept: Any, places: Any) -> None:
     if score > kept[-1]:
         place = len(kept) - 1

@@ -86,16 +86,18 @@ def load(typingctx: Any, address: Any, width: Any, like: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def load_bf16(typingctx: Any, address: Any, width: Any) -> Any:
-    """Read `width` bfloat16 at an address as float32: each is the upper half of one."""
-    kind = _vector(width, types.float32)
+def load_bf16(typingctx: Any, address: Any, width: Any, like: Any) -> Any:
+    """Read `width` bfloat16 at an address: each is the upper half of a float32."""
+    kind = _vector(width, like)
 
     def build(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         pointer = builder.inttoptr(args[0], ir.VectorType(ir.IntType(16), kind.width).as_pointer())
         words = builder.zext(builder.load(pointer, align=BF16_BYTES), ir.VectorType(_INT, kind.width))
-        return builder.bitcast(builder.shl(words, ir.Constant(words.type, [16] * kind.width)), kind.llvm)
+        shifted = builder.shl(words, ir.Constant(words.type, [16] * kind.width))
+        numbers = builder.bitcast(shifted, ir.VectorType(ir.FloatType(), kind.width))
+        return numbers if like == types.float32 else builder.fpext(numbers, kind.llvm)
 
-    return kind(types.int64, width), build
+    return kind(types.int64, width, like), build
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -111,10 +113,12 @@ def store(typingctx: Any, address: Any, value: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def store_bf16(typingctx: Any, address: Any, value: Any) -> Any:
-    """Write a vector of float32 as bfloat16, rounded to nearest, ties to even (infinities stay, NaN may become one)."""
+    """Write a vector as bfloat16, rounded to nearest, ties to even (infinities stay, NaN may become one)."""
 
     def build(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        words = builder.bitcast(args[1], ir.VectorType(_INT, value.width))
+        single = ir.VectorType(ir.FloatType(), value.width)
+        numbers = args[1] if value.element == types.float32 else builder.fptrunc(args[1], single)
+        words = builder.bitcast(numbers, ir.VectorType(_INT, value.width))
 
         def constant(number: int) -> ir.Constant:
             return ir.Constant(words.type, [number] * value.width)

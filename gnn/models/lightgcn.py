@@ -1,6 +1,7 @@
 """LightGCN: linear propagation over interactions, and over facts where there are any."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -8,9 +9,9 @@ from torch.nn import functional
 
 from gnn.data import TrainingGraph
 from gnn.losses import bpr, half_squared_norm
-from gnn.recommender import Recommender, Vectors
+from gnn.recommender import Objective, Recommender, Step, Vectors
 from gnn.sampling import Batch, InteractionBatch
-from gnn.sparse import propagate
+from gnn.sparse import propagate, route_of
 from kg.errors import ConfigError
 
 
@@ -40,6 +41,7 @@ class LightGCN(Recommender, name="lightgcn"):
             l2: weight of the regulariser on the layer-0 embeddings of a batch.
             init_std: standard deviation of the initial embeddings.
             fact_weight: factor on the confidences of facts; 0 ignores them.
+            storage: type of the tables between layers; `bfloat16` halves their traffic, sums stay float32.
         """
 
         dim: int = 64
@@ -47,6 +49,7 @@ class LightGCN(Recommender, name="lightgcn"):
         l2: float = 1e-4
         init_std: float = 0.1
         fact_weight: float = 1.0
+        storage: Literal["float32", "bfloat16"] = "float32"
 
         def __post_init__(self) -> None:
             """Check the ranges."""
@@ -80,7 +83,21 @@ class LightGCN(Recommender, name="lightgcn"):
         total: Tensor = ranking + self.config.l2 * half_squared_norm(*first)
         return total
 
+    def fused_step(self, objective: Objective, optimiser: torch.optim.Adam) -> Step | None:
+        """Step without autograd where a route has it; see `Recommender.fused_step`."""
+        if self.config.n_layers == 0 or route_of(self.embedding) != "compiled":
+            return None
+        form = {"n_users": self.graph.n_users, "n_layers": self.config.n_layers, "l2": self.config.l2}
+        from gnn.fused import LightGCNStep
+
+        return LightGCNStep(self.embedding, self.normalised, optimiser, storage=self._storage, **form)
+
+    @property
+    def _storage(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.config.storage)
+        return dtype
+
     def _propagated(self, graph: TrainingGraph) -> Tensor:
         own = graph is self.graph
         normalised = self.normalised if own else graph.normalised(self.config.fact_weight)
-        return propagate(normalised, self.embedding, self.config.n_layers)
+        return propagate(normalised, self.embedding, self.config.n_layers, storage=self._storage)

@@ -52,6 +52,18 @@ def test_the_same_seed_draws_the_same_epoch_and_another_another() -> None:
     assert not np.array_equal(one, other)
 
 
+def test_the_user_sampler_takes_every_user_equally_often_with_items_of_the_user() -> None:
+    ckg = random_ckg(2)
+    graph = TrainingGraph.from_ckg(ckg)
+    drawn = joined(list(interaction_batches(graph, 16, generator(0), "user")))
+    known = {(u, i - ckg.n_users) for u, i in ckg.interactions["train"].tolist()}
+    n_each = len(graph.users) // ckg.n_users
+    assert np.bincount(drawn[:, 0]).tolist() == [n_each] * ckg.n_users
+    assert set(map(tuple, drawn[:, :2].tolist())) <= known
+    assert not known & set(map(tuple, drawn[:, [0, 2]].tolist()))
+    assert len({tuple(row) for row in drawn[:, :2].tolist()}) > ckg.n_users
+
+
 def full(n_full: int) -> CollaborativeKG:
     """The first `n_full` of 7 users have all 9 items."""
     ckg = random_ckg()
