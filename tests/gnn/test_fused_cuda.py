@@ -1,0 +1,129 @@
+"""The fused step on CUDA equals autograd and torch's Adam: interpreted where there is no GPU, else on it."""
+
+import copy
+
+import pytest
+import torch
+
+from gnn.data import TrainingGraph
+from gnn.errors import InputError
+from gnn.fused_cuda import CudaLightGCNStep
+from gnn.kernels import triton_plan
+from gnn.models.lightgcn import LightGCN
+from gnn.sampling import InteractionBatch
+from gnn.sparse import use_route
+from tests.gnn.graphs import random_ckg
+from tests.gnn.test_triton import DEVICE, HAS_GPU, needs_gpu
+
+L2 = 0.01
+N_USERS, N_ITEMS = 4, 5
+N_STEPS = 4 if HAS_GPU else 2  # on a GPU the second step is captured, and later ones replay it
+
+
+def batch(seed: int, size: int = 6) -> InteractionBatch:
+    """Users and items repeat, and an item may be one row's positive and another's negative."""
+    generator = torch.Generator().manual_seed(seed)
+    users, *items = (torch.randint(n, (size,), generator=generator) for n in (N_USERS, N_ITEMS, N_ITEMS))
+    return InteractionBatch(users.to(DEVICE), *(item.to(DEVICE) for item in items))
+
+
+def lightgcn(n_layers: int, fact_weight: float = 1.0, dim: int = 4) -> tuple[LightGCN, torch.optim.Adam]:
+    graph = TrainingGraph.from_ckg(random_ckg(0, N_USERS, N_ITEMS, n_entities=3), DEVICE)
+    torch.manual_seed(0)
+    model = LightGCN(LightGCN.Config(dim=dim, n_layers=n_layers, l2=L2, fact_weight=fact_weight), graph)
+    return model, torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+
+
+def fused(model: LightGCN, optimiser: torch.optim.Adam, storage: torch.dtype = torch.float32) -> CudaLightGCNStep:
+    n_layers = model.config.n_layers
+    given = {"n_users": N_USERS, "n_layers": n_layers, "l2": L2, "storage": storage}
+    return CudaLightGCNStep(model.embedding, model.normalised, optimiser, **given)
+
+
+def by_autograd(model: LightGCN, optimiser: torch.optim.Adam, drawn: InteractionBatch) -> torch.Tensor:
+    with use_route("torch"):
+        optimiser.zero_grad()
+        loss = model.loss(drawn)
+        loss.backward()
+        optimiser.step()
+    return loss.detach()
+
+
+@pytest.mark.parametrize(("n_layers", "fact_weight", "dim"), [(1, 1.0, 4), (2, 0.0, 3), (3, 1.0, 4)])
+def test_loss_parameters_and_moments_equal_autograd(
+    n_layers: int, fact_weight: float, dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_plan, "SPLIT", 1)  # so that there are long rows
+    model, optimiser = lightgcn(n_layers, fact_weight, dim)
+    oracle, its_optimiser = lightgcn(n_layers, fact_weight, dim)
+    assert len(triton_plan.parts_of(model.normalised.csr)) > 0
+    step = fused(model, optimiser)
+    for seed in range(N_STEPS):
+        expected = by_autograd(oracle, its_optimiser, batch(seed))
+        torch.testing.assert_close(step(batch(seed)), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(model.embedding, oracle.embedding, atol=1e-6, rtol=0)
+    state, expected_state = optimiser.state[model.embedding], its_optimiser.state[oracle.embedding]
+    for name in ("step", "exp_avg", "exp_avg_sq"):
+        torch.testing.assert_close(state[name], expected_state[name], atol=1e-7, rtol=1e-5)
+
+
+def test_a_state_that_autograd_left_is_gone_on_from_and_a_new_rate_is_taken_over() -> None:
+    (model, optimiser), (oracle, its_optimiser) = lightgcn(1), lightgcn(1)
+    step = fused(model, optimiser)
+    step(batch(0))
+    by_autograd(oracle, its_optimiser, batch(1))
+    model.load_state_dict(oracle.state_dict())
+    optimiser.load_state_dict(copy.deepcopy(its_optimiser.state_dict()))
+    for each in (optimiser, its_optimiser):
+        each.param_groups[0]["lr"] = 0.1
+    expected = by_autograd(oracle, its_optimiser, batch(2))
+    torch.testing.assert_close(step(batch(2)), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(model.embedding, oracle.embedding, atol=1e-6, rtol=0)
+
+
+def test_the_same_batches_give_the_same_bits() -> None:
+    ends = []
+    for _ in range(2):
+        model, optimiser = lightgcn(2)
+        step = fused(model, optimiser)
+        losses = [step(batch(seed)) for seed in range(N_STEPS)]
+        ends.append(torch.cat([model.embedding.detach().flatten(), torch.stack(losses)]))
+    assert torch.equal(*ends)
+
+
+def test_tables_of_bfloat16_change_the_step_by_their_rounding_only() -> None:
+    (model, optimiser), (oracle, its_optimiser) = lightgcn(2), lightgcn(2)
+    step, expected = fused(model, optimiser, torch.bfloat16), by_autograd(oracle, its_optimiser, batch(0))
+    error = float((step(batch(0)) - expected).abs())
+    assert 1e-7 < error < 1e-3
+
+
+@pytest.mark.parametrize("name", ["weight_decay", "amsgrad", "maximize"])
+def test_another_adam_is_refused(name: str) -> None:
+    model, _ = lightgcn(1)
+    optimiser = torch.optim.Adam(model.parameters(), **{name: 1})
+    with pytest.raises(InputError, match=rf"has `{name}` set to 1; the fused step expects a plain Adam"):
+        fused(model, optimiser)(batch(0))
+
+
+def test_a_count_of_steps_elsewhere_is_refused() -> None:
+    model, optimiser = lightgcn(1)
+    optimiser.state[model.embedding]["step"] = torch.zeros((), device="meta")
+    with pytest.raises(InputError, match=r"counts its steps on `meta`; expected .*`fused=True`"):
+        fused(model, optimiser)(batch(0))
+
+
+def test_a_model_without_layers_is_refused() -> None:
+    with pytest.raises(InputError, match=r"`n_layers` is 0; the fused step expects at least 1"):
+        fused(*lightgcn(0))
+
+
+@needs_gpu
+def test_replays_of_a_graph_equal_steps_kernel_by_kernel_and_sizes_may_change() -> None:
+    (model, optimiser), (other, its_optimiser) = lightgcn(3), lightgcn(3)
+    step, eager = fused(model, optimiser), fused(other, its_optimiser)
+    for seed, size in enumerate((6, 6, 6, 3, 6, 3)):
+        eager._replays.clear()
+        assert torch.equal(step(batch(seed, size)), eager(batch(seed, size)))
+    assert torch.equal(model.embedding, other.embedding)
+    assert all(replay is not None for replay in step._replays.values())
