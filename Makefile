@@ -1,12 +1,17 @@
 # make demo    real data through every stage to runs/demo/report.html
 # make test    lint, then the fast and the slow lane of the tests
+# make bench   training and evaluation beside PyG, RecBole and others (python -m gnn bench --help)
+# make compare the models of the demo's plan, with and without what the LLM said
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 RUN    ?= runs/demo
+PEERS  := .bench-venv
+DATA   ?= ../shared/data/gowalla-lightgcn
+ROWS   ?= runs/bench.json
 
-.PHONY: install demo test fast slow lint bench notebooks neo4j neo4j-stop clean
+.PHONY: install demo test fast slow lint bench compare notebooks neo4j neo4j-stop clean
 
 install: $(READY)
 
@@ -37,6 +42,19 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
+	@$(MAKE) --no-print-directory $(PEERS)/.ready || echo 'not all peers could be installed: their rows say so'
+	$(BIN)/python -m gnn bench --data $(DATA) --json $(ROWS)
+
+# over the environment of kglift, so that peers run with the same torch and NumPy as ours
+$(PEERS)/.ready: requirements-bench.txt $(READY)
+	$(BIN)/python -m venv $(PEERS)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/kglift.pth"
+	grep -v '^#' requirements-bench.txt | \
+	  xargs -n 1 $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+	@touch $@
+
+compare: $(READY)
 	$(BIN)/kglift run demo --out $(RUN) --until bench
 
 notebooks: $(READY)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from gnn.bench.setting import Setting
 from gnn.bench.spmm import on_route, routes
 from gnn.bench.task import Bar, Contender, Part, Task
+from gnn.bench.worker import Worker, outside
 from gnn.data import TrainingGraph
 from gnn.evaluate import evaluate
 from gnn.recommender import Recommender, Vectors
@@ -63,7 +65,7 @@ class EvaluationTask(Task, name="evaluation"):
         n_flops = 2 * ckg.n_users * ckg.n_items * setting.dim
 
         def run() -> Tensor:
-            return torch.tensor(evaluate(model, ckg, ks=(_K,)).metrics[f"recall@{_K}"])
+            return torch.tensor(evaluate(model, ckg, ks=(_K,)).metrics[f"ndcg@{_K}"])
 
         ours = [
             Contender(name, (Part(on_route(name, run)),), n_flops=n_flops, has_peak=True) for name in routes(setting)
@@ -75,7 +77,17 @@ def _peers(model: _Fixed, setting: Setting) -> list[Contender]:
     evaluator = _ListEvaluator(model, setting)
     times = evaluator.n_users / evaluator.n_timed
     note = f"its form, vectors kept; {evaluator.n_timed:,} of {evaluator.n_users:,} users timed"
-    return [Contender("lightgcn-pytorch-form", (Part(evaluator.run, times),), is_peer=True, note=note)]
+    form = Contender("lightgcn-pytorch-form", (Part(evaluator.run, times),), is_peer=True, note=note)
+    if setting.device != "cpu":
+        return [form]
+    users, items = (table.numpy() for table in model.tables)
+    arrays = {**setting.arrays, "user_vectors": users, "item_vectors": items, "l2": 0.0, "lr": 0.0}
+    others = {"recbole": "its trainer, 1,024 users at once", "implicit": "its evaluation of NDCG, precision, MAP, AUC"}
+    outsiders = [
+        outside(name, partial(Worker, f"gnn.bench.{name}_peer", "evaluation", arrays, setting.n_threads), note)
+        for name, note in others.items()
+    ]
+    return [form, *outsiders]
 
 
 class _ListEvaluator:
@@ -98,14 +110,14 @@ class _ListEvaluator:
         self.n_timed = min(self.n_users, _USERS_PER_BATCH * _N_BATCHES)
         self.k = min(_K, ckg.n_items)
 
-    def run(self) -> dict[str, float]:
-        """Evaluate the users that are timed."""
-        recall, ndcg = 0.0, 0.0
+    def run(self) -> Tensor:
+        """Evaluate the users that are timed and return their NDCG, or NaN where they are not all."""
+        recall, ndcg = 0.0, 0.0 if self.n_timed == self.n_users else float("nan")
         for start in range(0, self.n_timed, _USERS_PER_BATCH):
             users = self.tested[start : min(start + _USERS_PER_BATCH, self.n_timed)]
             more = self._batch(users)
             recall, ndcg = recall + more[0], ndcg + more[1]
-        return {"recall": recall / self.n_timed, "ndcg": ndcg / self.n_timed}
+        return torch.tensor(ndcg / self.n_timed)
 
     def _batch(self, users: list[int]) -> tuple[float, float]:
         scores = self.users[torch.tensor(users, device=self.users.device)] @ self.items.T

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gnn.data import TrainingGraph
+from gnn.sampling import InteractionBatch
 
-Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+Step = Callable[[InteractionBatch], Tensor]
 
 
 def pyg_step(graph: TrainingGraph, table: Tensor, hyper: tuple[int, float, float], *, is_sparse: bool) -> Step:
@@ -42,9 +43,10 @@ def pyg_step(graph: TrainingGraph, table: Tensor, hyper: tuple[int, float, float
         warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
         edges = to_torch_csr_tensor(edge_index, size=size) if is_sparse else edge_index
 
-    def step(users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-        nodes = torch.cat([users, positives + graph.n_users, negatives + graph.n_users])
-        pairs = torch.stack([torch.cat([users, users]), nodes[len(users) :]])
+    def step(batch: InteractionBatch) -> Tensor:
+        items = torch.cat([batch.positives, batch.negatives]) + graph.n_users
+        nodes = torch.cat([batch.users, items])
+        pairs = torch.stack([batch.users.repeat(2), items])
         optimiser.zero_grad()
         positive, negative = model(edges, pairs).chunk(2)
         loss: Tensor = model.recommendation_loss(positive, negative, node_id=nodes, lambda_reg=l2 / 2)
@@ -76,7 +78,8 @@ def coo_step(graph: TrainingGraph, table: Tensor, hyper: tuple[int, float, float
     optimiser = torch.optim.Adam(tables, lr=lr)
     adjacency = _normalised_coo(graph)
 
-    def step(users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    def step(batch: InteractionBatch) -> Tensor:
+        users, positives, negatives = batch.users, batch.positives, batch.negatives
         layers = [torch.cat(tables)]
         for _ in range(n_layers):
             layers.append(torch.sparse.mm(adjacency, layers[-1]))

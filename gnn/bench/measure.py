@@ -47,7 +47,7 @@ def measure_task(
     """
     contenders = list(task.contenders(setting))
     try:
-        timings = _warm_up(task, contenders, progress)
+        timings = _warm_up(task, [c for c in contenders if not c.absent], progress)
         for repeat in range(repeats):
             for place, timing in enumerate(timings):
                 note = f"{task.name}, {timing.contender.name}"
@@ -58,7 +58,8 @@ def measure_task(
         for contender in contenders:
             contender.stop()
     place_of_run = (setting.device, setting.n_threads)
-    return make_rows(task.name, place_of_run, timings, task.absent(setting), machine)
+    absent = {contender.name: contender.absent for contender in contenders if contender.absent}
+    return make_rows(task.name, place_of_run, timings, absent, machine)
 
 
 def measure_machine(setting: Setting) -> Machine:

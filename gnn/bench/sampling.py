@@ -2,13 +2,12 @@
 
 import random
 from collections.abc import Callable, Sequence
-
-import torch
+from functools import partial
 
 from gnn.bench.setting import Setting
 from gnn.bench.task import Bar, Contender, Part, Task
 from gnn.data import TrainingGraph
-from gnn.sampling import interaction_batches
+from gnn.sampling import Sampler, interaction_batches
 
 _SHARE = 40
 
@@ -19,23 +18,22 @@ class Sampling(Task, name="sampling"):
     Floor: 40 n bytes: user and item of n interactions are read, three indices are written, all int64.
     """
 
-    bars = (Bar("interaction-uniform", "ms", 200),)
+    bars = (Bar("interaction-uniform", "ms", 200), Bar("user-uniform", "ms", 200))
 
     def contenders(self, setting: Setting) -> Sequence[Contender]:
         """Whole epochs of ours, and a slice of the loop that published code uses; see `Task.contenders`."""
         graph = setting.graph
         n = len(graph.users)
-        generator = torch.Generator().manual_seed(0)
+        generator, size = setting.generator(), 40 * n
+        samplers: tuple[Sampler, ...] = ("interaction", "user")
 
-        def interaction_uniform() -> object:
-            return list(interaction_batches(graph, setting.batch_size, generator))
+        def draw(sampler: Sampler) -> object:
+            return list(interaction_batches(graph, setting.batch_size, generator, sampler))
 
-        size = 40 * n
+        ours = [Contender(f"{name}-uniform", (Part(partial(draw, name)),), size_bytes=size) for name in samplers]
         note = f"a Python loop, timed on 1/{_SHARE} of an epoch"
-        return [
-            Contender("interaction-uniform", (Part(interaction_uniform),), size_bytes=size),
-            Contender("python-loop", (Part(_loop(graph, n // _SHARE), times=_SHARE),), is_peer=True, note=note),
-        ]
+        loop = Part(_loop(graph, n // _SHARE), times=_SHARE)
+        return [*ours, Contender("python-loop", (loop,), is_peer=True, note=note)]
 
 
 def _loop(graph: TrainingGraph, n: int) -> Callable[[], object]:

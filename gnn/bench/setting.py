@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from gnn.data import TrainingGraph
@@ -11,6 +13,7 @@ from gnn.errors import InputError
 from gnn.synthetic import SyntheticConfig, synthetic_ckg
 from kg.ckg import CollaborativeKG
 from kg.source import Source
+from kg.terms import TEST, TRAIN
 
 SYNTHETIC, TOY = "synthetic", "toy"
 GOWALLA = Path("../shared/data/gowalla-lightgcn")
@@ -61,6 +64,16 @@ class Setting:
     def graph(self) -> TrainingGraph:
         """The train interactions as tensors on the device."""
         return TrainingGraph.from_ckg(self.ckg.without_triples(), self.device)
+
+    def generator(self) -> torch.Generator:
+        """Return a source of randomness on the device, seeded with 0."""
+        return torch.Generator(self.device).manual_seed(0)
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """The graph as a peer's process in another environment takes it: pairs of train and test, and sizes."""
+        pairs = {name: np.stack(self.ckg.user_items(name), axis=1) for name in (TRAIN, TEST)}
+        return {**pairs, "n_users": self.ckg.n_users, "n_items": self.ckg.n_items, "dim": self.dim}
 
     @property
     def batch_size(self) -> int:

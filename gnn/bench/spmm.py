@@ -19,8 +19,7 @@ def routes(setting: Setting) -> tuple[Name, ...]:
     """Return the routes that can run here, the fastest first; `cuda` stands for Triton on a GPU."""
     if setting.device == "cuda":
         return ("cuda", "torch")
-    is_there = find_spec("numba") is not None and find_spec("gnn.sparse.compiled_route") is not None
-    return ("compiled", "torch") if is_there else ("torch",)
+    return ("torch",) if find_spec("numba") is None else ("compiled", "torch")
 
 
 def on_route(name: Name, run: Callable[[], object]) -> Callable[[], object]:

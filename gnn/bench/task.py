@@ -38,6 +38,7 @@ class Contender:
         has_peak: also measure the memory that it takes beyond what was there before, in a process of its own.
         note: what a reader of the row must know.
         stop: called when the task is done, e.g. to end a process.
+        absent: why this peer cannot take part, e.g. `not installed`; its rows say so.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Contender:
     has_peak: bool = False
     note: str = ""
     stop: Callable[[], object] = lambda: None
+    absent: str = ""
 
     @property
     def is_extrapolated(self) -> bool:
@@ -86,25 +88,23 @@ class Task(Registered, package="gnn.bench"):
     most_repeats: ClassVar[int] = 100
 
     def contenders(self, setting: Setting) -> Sequence[Contender]:
-        """Return who takes part, ready to run; what is not installed is left out or named by `absent`.
+        """Return who takes part, ready to run.
 
-        The first of ours is the one that the others are compared with by `difference`.
+        The first is one of ours; the results of the others are compared with its result by `difference`.
         """
         raise NotImplementedError
 
-    def absent(self, setting: Setting) -> dict[str, str]:
-        """Return peers that cannot take part, with the reason: `not installed`."""
-        del setting
-        return {}
-
     def difference(self, ours: object, theirs: object) -> str:
-        """Say how the result of another contender differs from that of the first; "" where it does not.
+        """Say how the result of another contender differs from that of the first.
 
         Args:
             ours: what the first contender's first part returned before anything was timed.
             theirs: what the other's did.
+
+        Returns:
+            "" where they are equal, or one is NaN: there is nothing to compare.
         """
         if not isinstance(ours, Tensor) or not isinstance(theirs, Tensor) or ours.numel() != 1:
             return ""
         first, other = float(ours), float(theirs)
-        return "" if abs(first - other) <= 1e-4 * abs(first) else f"gives {other:.6g}, ours {first:.6g}"
+        return f"gives {other:.6g}, ours {first:.6g}" if abs(first - other) > 1e-4 * abs(first) else ""
