@@ -14,6 +14,8 @@ from gnn.checkpoint import load_model
 from gnn.errors import GnnError
 from gnn.evaluate import evaluate
 from gnn.parquet import parquet_writer, read_columns
+from gnn.recommend import recommend_from
+from gnn.recommendations import read_ids, write_recommendations
 from gnn.recommender import Recommender
 from gnn.significance import compare
 from gnn.synthetic import SyntheticConfig, write_synthetic
@@ -30,6 +32,8 @@ _EXAMPLE = """examples:
   python -m gnn evaluate runs/graph runs/lightgcn --json
   python -m gnn evaluate runs/graph runs/lightgcn --per-user runs/lightgcn-users.parquet
   python -m gnn compare runs/lightgcn-users.parquet runs/ease-users.parquet --metric ndcg@20
+  python -m gnn recommend runs/lightgcn --user user:7 -k 5
+  python -m gnn recommend runs/ease --graph runs/graph --all --out runs/recommendations.parquet
   python -m gnn generate --users 1000 --items 300 --interactions 20000 --out runs/synthetic"""
 
 
@@ -75,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     comparison = command("compare", _compare, "compare a model with others, by paired tests over users")
     comparison.add_argument("files", type=Path, nargs="+", metavar="FILE", help="what `evaluate --per-user` wrote")
     comparison.add_argument("--metric", action="append", default=[], metavar="M", help="e.g. ndcg@20; all if not given")
+    _take_recommend(command("recommend", _recommend, "recommend to some users or to all"))
     generation = command("generate", _generate, "make a graph with the shape of a real one")
     for name in ("users", "items", "interactions"):
         generation.add_argument(f"--{name}", type=int, required=True, metavar="N", help=f"number of {name}")
@@ -100,6 +105,20 @@ def _take_experiment(experiment: argparse.ArgumentParser) -> None:
     experiment.add_argument("--out", type=Path, metavar="F", help="result file; results/experiments/NAME.json")
     experiment.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once")
     experiment.add_argument("--report", action="store_true", help="train nothing, write what is there so far")
+
+
+def _take_recommend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="M", help="what `train` made; its vectors are enough")
+    parser.add_argument(
+        "--graph", type=Path, metavar="DIR", help="the graph it was trained on, for a model without vectors"
+    )
+    whom = parser.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--user", action="append", metavar="ID", help="a user; may be given often")
+    whom.add_argument("--all", action="store_true", help="all users of the model")
+    parser.add_argument("-k", type=int, default=10, help="how many items, default 10")
+    parser.add_argument("--only", type=Path, metavar="FILE", help="recommend only these items, an id on each line")
+    parser.add_argument("--block", type=Path, metavar="FILE", help="never recommend these items")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write Parquet instead of printing")
 
 
 def _train(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -138,6 +157,20 @@ def _compare(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
     ]
     head = f"{parsed.files[0]} against others: metric, difference of means, 95 % interval, p after Holm's correction"
     return {"comparisons": rows}, "\n".join([head, *text])
+
+
+def _recommend(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    only, block = (None if path is None else read_ids(path) for path in (parsed.only, parsed.block))
+    ckg = None if parsed.graph is None else read_ckg(parsed.graph)
+    n_users, tables = recommend_from(parsed.model, ckg, parsed.user, parsed.k, only=only, block=block or ())
+    if parsed.out is not None:
+        counts = write_recommendations(tables, parsed.out, n_users, _show_count)
+        sys.stderr.write("\n")
+        made = ", ".join(f"{count} by {why}" for why, count in counts.items()) or "none"
+        return {"out": str(parsed.out), "n_users": n_users, **counts}, f"{parsed.out}: {n_users} users; {made}"
+    rows = [row for table in tables for row in table.to_pylist()]
+    text = [f"{r['user_id']}  {r['rank']:>3}  {r['item_id']}  {r['score']:.4f}  {r['why']}" for r in rows]
+    return {"recommendations": rows}, "\n".join(text)
 
 
 def _generate(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:

@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import torch
 
 from gnn.build import TrainConfig, build_model, identity_of
-from gnn.data import fingerprint
+from gnn.data import fingerprint, prune_entities
 from gnn.errors import CheckpointError
+from gnn.export import MODEL_FORMAT, write_vectors
 from gnn.recommender import Recommender
 from kg.ckg import CollaborativeKG
 from kg.config import build_config
 from kg.errors import WriteError
 from kg.files import atomic_directory, read_manifest, write_manifest
 
-MODEL_FORMAT = "kglift-model"
 _CHECKPOINT_VERSION = 1
 _WORDS = {
     "version": "version",
@@ -118,8 +118,8 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
 def save_model(trained: Trained, ckg: CollaborativeKG, path: Path) -> None:
     """Write a finished model as a directory, whole or not at all.
 
-    It holds `state.pt`, `curve.parquet` and, where the model has vectors, `users.parquet` and `items.parquet`
-    (user_id or item_id, vector): a dot product of the two is the score, so serving needs nothing else.
+    It holds `state.pt`, `curve.parquet` and, where the model has vectors, what `gnn.serve` needs: see
+    `gnn.export.write_vectors`.
 
     Args:
         trained: the model and its curve.
@@ -135,11 +135,8 @@ def save_model(trained: Trained, ckg: CollaborativeKG, path: Path) -> None:
         pq.write_table(trained.curve, partial / "curve.parquet")
         vectors = model.vectors()
         if vectors is not None:
-            ids = ckg.nodes.ids
-            starts = {"user": 0, "item": ckg.n_users}
-            for (kind, start), table in zip(starts.items(), vectors, strict=True):
-                columns = {f"{kind}_id": list(ids[start : start + len(table)]), "vector": _vector_column(table)}
-                pq.write_table(pa.table(columns), partial / f"{kind}s.parquet")
+            seen_by_model = prune_entities(ckg, trained.config.min_entity_degree)
+            write_vectors(partial, seen_by_model, *(table.detach().cpu().numpy() for table in vectors))
         counts = {"users": ckg.n_users, "items": ckg.n_items, "epochs": len(trained.curve)}
         identity = identity_of(model, ckg, trained.config)
         about = {"best_epoch": trained.best_epoch, "seconds": trained.seconds, "seed": trained.config.seed}
@@ -153,9 +150,8 @@ def load_model(path: Path, ckg: CollaborativeKG) -> Recommender:
         CheckpointError: if it was trained on another graph, or its state does not fit.
         FileFormatError: if `path` is no model directory, damaged, or of another version.
     """
-    manifest = read_manifest(path, MODEL_FORMAT)
+    manifest = check_graph(path, ckg)
     config = build_config(TrainConfig, {**manifest["train_config"], "device": "auto"}, where=str(path))
-    _check_identity(manifest, {"graph": fingerprint(ckg)}, f"the model `{path}`")
     model = build_model(manifest["model"], ckg, manifest["model_config"], config)
     try:
         model.load_state_dict(_load(path / "state.pt"))
@@ -163,6 +159,18 @@ def load_model(path: Path, ckg: CollaborativeKG) -> Recommender:
         msg = f"`{path}` does not fit `{manifest['model']}`: {str(error).splitlines()[-1].strip()}; train it again"
         raise CheckpointError(msg) from error
     return model.eval()
+
+
+def check_graph(path: Path, ckg: CollaborativeKG) -> dict[str, Any]:
+    """Check that a finished model was trained on this graph; return its manifest.
+
+    Raises:
+        CheckpointError: if it was trained on another graph.
+        FileFormatError: if `path` is no model directory, damaged, or of another version.
+    """
+    manifest = read_manifest(path, MODEL_FORMAT)
+    _check_identity(manifest, {"graph": fingerprint(ckg)}, f"the model `{path}`")
+    return manifest
 
 
 def _partial(path: Path) -> Path:
@@ -184,8 +192,3 @@ def _check_identity(saved: Mapping[str, Any], expected: Mapping[str, Any], what:
             shown = [json.dumps(x.get(key), sort_keys=True) for x in (saved, expected)]
             msg = f"{what} is of another {word}: {shown[0]}, expected {shown[1]}; remove it or give what it belongs to"
             raise CheckpointError(msg)
-
-
-def _vector_column(table: torch.Tensor) -> pa.Array:
-    rows = table.detach().cpu().contiguous().numpy()
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])

@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 import torch
 
 from gnn.build import TrainConfig, build_model, configure, identity_of
-from gnn.checkpoint import MODEL_FORMAT, load_checkpoint, load_model
+from gnn.checkpoint import load_checkpoint, load_model
 from gnn.data import fingerprint
 from gnn.errors import MemoryNeedError
 from gnn.evaluate import evaluate
 from gnn.experiments.plan import DataPlan, Experiment
+from gnn.export import MODEL_FORMAT
 from gnn.recommender import Recommender
 from gnn.train import train
 from kg.ckg import CollaborativeKG

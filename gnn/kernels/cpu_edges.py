@@ -1,7 +1,7 @@
 """Softmax over the entries of each row, and the aggregation that it weighs, on the CPU."""
 
 import math
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def _weigh(
             dots[e] = out[e] * (dots[e] - row_dot[i])
 
 
-@cache
+@lru_cache(maxsize=None, typed=True)  # np.float32(0) == np.float64(0)
 def _attend(width: int, like: Any) -> Any:
     size = like.dtype.itemsize
 

@@ -5,7 +5,7 @@ summed by one thread in the order of its entries, so the result is the same for 
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numba
@@ -136,7 +136,7 @@ def gather(
     return total
 
 
-@cache
+@lru_cache(maxsize=None, typed=True)  # np.float32(0) == np.float64(0)
 def _multiply_add(width: int, like: Any, form: tuple[bool, bool, bool, bool], halves: tuple[bool, bool]) -> Any:
     has_values, has_scale, has_base, has_rows = form
     from_half, to_half = halves
@@ -175,7 +175,7 @@ def _multiply_add(width: int, like: Any, form: tuple[bool, bool, bool, bool], ha
     return product
 
 
-@cache
+@lru_cache(maxsize=None, typed=True)  # np.float32(0) == np.float64(0)
 def _edge_dot(width: int, like: Any) -> Any:
     size = like.dtype.itemsize
 

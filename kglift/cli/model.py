@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pyarrow as pa
 import typer
 
 from kg.config import parse_settings
@@ -69,22 +70,39 @@ def evaluate(
 def recommend(
     directory: GraphDir,
     model: ModelDir,
-    user: Annotated[list[str], typer.Option("--user", "-u", help="A user's id; may be given often.")],
+    user: Annotated[list[str] | None, typer.Option("--user", "-u", help="A user's id; may be given often.")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Recommend to all users.")] = False,
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    only: Annotated[Path | None, typer.Option(metavar="FILE", help="Only these items, an id on each line.")] = None,
+    block: Annotated[Path | None, typer.Option(metavar="FILE", help="Never these items.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write Parquet instead of printing.")
+    ] = None,
     how: Format = "table",
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items that the user has not had yet."""
-    from gnn.checkpoint import load_model
-    from gnn.recommend import recommend as recommend_items
+    """Recommend items that the user has not had yet, and say where each score is from."""
+    from gnn.recommend import recommend_from
+    from gnn.recommendations import RECOMMENDATIONS, read_ids, write_recommendations
     from kg.ckg import CollaborativeKG
     from kg.files import read_graph
     from kglift.explain import find_entity
 
+    if bool(user) == everybody:
+        msg = "give either --user or --all"
+        raise typer.BadParameter(msg)
     graph = read_graph(directory)
+    users = None if everybody else [find_entity(graph, text, "User") for text in user or ()]
+    allowed, blocked = (None if path is None else read_ids(path) for path in (only, block))
     ckg = CollaborativeKG.from_graph(graph)
-    users = [find_entity(graph, text, "User") for text in user]
-    table = recommend_items(load_model(model, ckg), ckg, users, k)
+    n_users, tables = recommend_from(model, ckg, users, k, only=allowed, block=blocked or ())
+    if out is not None:
+        with progress_bar("recommend", quiet=quiet) as progress:
+            counts = write_recommendations(tables, out, n_users, progress)
+        say(f"{out}: {n_users:,} users; " + (", ".join(f"{n:,} by {why}" for why, n in counts.items()) or "none"))
+        return
+    table = pa.concat_tables([RECOMMENDATIONS.empty_table(), *tables])
     names = graph.names()
     table = table.append_column("item", [[names[i] for i in table["item_id"].to_pylist()]])
     print_arrow(table, "json" if as_json else how)

@@ -135,10 +135,10 @@ def test_recommendations_are_the_best_items_that_are_new_to_the_user() -> None:
 def test_recommendations_from_a_list_of_items_and_for_nobody() -> None:
     model, ckg, _ = case(4)
     allowed = {"i:01", "i:02", "i:03"}
-    got = recommend(model, ckg, ["u:00"], 10, items=sorted(allowed))
+    got = recommend(model, ckg, ["u:00"], 10, only=sorted(allowed))
     had = {ckg.nodes[i] for split in ("train", "valid") for u, i in ckg.interactions[split] if u == 0}
     assert set(got["item_id"].to_pylist()) == allowed - had
-    assert set(recommend(model, ckg, ["u:00"], 10, items=sorted(allowed), exclude=())["item_id"].to_pylist()) == allowed
+    assert set(recommend(model, ckg, ["u:00"], 10, only=sorted(allowed), exclude=())["item_id"].to_pylist()) == allowed
     assert recommend(model, ckg, [], 3).num_rows == 0
 
 
@@ -149,7 +149,7 @@ def test_a_recommendation_that_cannot_be_made_is_refused() -> None:
     with pytest.raises(InputError, match="2 ids are no user: `i:00`, `nobody`; expected ids like `u:00`"):
         recommend(model, ckg, ["u:00", "i:00", "nobody"], 3)
     with pytest.raises(InputError, match="1 ids are no item: `u:01`; expected ids like `i:00`"):
-        recommend(model, ckg, ["u:00"], 3, items=["u:01"])
+        recommend(model, ckg, ["u:00"], 3, only=["u:01"])
     with pytest.raises(InputError, match="`k` is 0"):
         recommend(model, ckg, ["u:00"], 0)
     none = torch.empty(0, dtype=torch.int64)
