@@ -22,7 +22,7 @@ def merge_tile(scores: Tensor, first_column: int, mask: Csr | None, values: Tens
     Args:
         scores: (n, m) float32 or float64, contiguous; masked entries are OVERWRITTEN with -inf.
         first_column: column of the tile's first score.
-        mask: (n, all columns) pattern of what may not be taken, sorted by column within a row; None for nothing.
+        mask: (n, all columns) pattern of what may not be taken; None for nothing.
         values: (n, k) best so far, falling; -inf where there is none. OVERWRITTEN.
         columns: (n, k) int64 their columns. OVERWRITTEN.
     """
@@ -35,11 +35,10 @@ def merge_tile(scores: Tensor, first_column: int, mask: Csr | None, values: Tens
 @kernel  # type: ignore[untyped-decorator]
 def _mask(start: int, end: int, rowptr: Any, col: Any, first_column: int, scores: Any) -> None:
     for row in range(start, end):
-        masked = col[rowptr[row] : rowptr[row + 1]]
-        for entry in range(np.searchsorted(masked, first_column), len(masked)):
-            if masked[entry] >= first_column + scores.shape[1]:
-                break
-            scores[row, masked[entry] - first_column] = -np.inf
+        for entry in range(rowptr[row], rowptr[row + 1]):
+            column = col[entry] - first_column
+            if 0 <= column < scores.shape[1]:
+                scores[row, column] = -np.inf
 
 
 @kernel  # type: ignore[untyped-decorator]

@@ -104,7 +104,7 @@ def rank(users: Tensor, items: Tensor, mask: Csr, k: int) -> tuple[Tensor, Tenso
     Args:
         users: (n, d).
         items: (m, d).
-        mask: pattern (n, m) of what may not be ranked, sorted by column within a row.
+        mask: pattern (n, m) of what may not be ranked.
         k: how many to keep, at most m.
 
     Returns:

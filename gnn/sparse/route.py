@@ -64,7 +64,7 @@ class Route(Protocol):
         """
 
     def rank(self, users: Tensor, items: Tensor, mask: Csr, k: int) -> tuple[Tensor, Tensor]:
-        """`topk` of users @ items.T without the entries of `mask`, whose rows are sorted by column."""
+        """`topk` of users @ items.T without the entries of `mask`."""
 
 
 def route_of(tensor: Tensor) -> Name:

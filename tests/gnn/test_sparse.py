@@ -1,4 +1,6 @@
-"""Each operation equals a dense float64 oracle, and its gradient the numerical one."""
+"""Each operation equals a dense float64 oracle, and its gradient the numerical one, on every route of the CPU."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -7,12 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnn import sparse
-from gnn.errors import IndexRangeError
+from gnn.errors import IndexRangeError, InputError
 from tests.gnn import oracles
 from tests.gnn.graphs import random_ckg
 
 ROW = torch.tensor([2, 0, 2, 2, 0, 4])
 COL = torch.tensor([1, 3, 1, 0, 2, 3])
+
+
+@pytest.fixture(autouse=True, params=["torch", "compiled"], scope="module")
+def _route(request: pytest.FixtureRequest) -> Iterator[None]:
+    with sparse.use_route(request.param):
+        yield
 
 
 def pattern() -> sparse.Csr:
@@ -118,3 +126,31 @@ def test_transposing_twice_gives_the_pattern_back() -> None:
     transposed, place = csr.transposed
     assert torch.equal(transposed.row, csr.col.long()[place])
     assert torch.equal(transposed.col.long(), csr.row[place])
+
+
+def test_a_route_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(InputError, match=r"no route is called `tpu`; expected torch, compiled, cuda"),
+        sparse.use_route("tpu"),
+    ):
+        pass
+    monkeypatch.setattr("gnn.sparse.route._is_there", lambda name: name == "torch")
+    with pytest.raises(InputError, match="route `compiled` needs `numba`"), sparse.use_route("compiled"):
+        pass
+
+
+@given(st.integers(0, 1 << 16), st.integers(1, 40), st.integers(1, 12))
+def test_ranking_by_vectors_is_the_ranking_of_their_products(seed: int, n_items: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    users, items = (torch.from_numpy(rng.integers(-2, 3, (n, 3)).astype(np.float32)) for n in (5, n_items))
+    masked = np.argwhere(rng.random((5, n_items)) < 0.3)
+    mask, _ = sparse.csr_from_edges(*torch.from_numpy(masked).T, 5, n_items)
+    values, columns = sparse.rank(users, items, mask, k)
+    scores = (users @ items.T).tolist()
+    for row in range(5):
+        gone = {int(c) for r, c in masked if r == row}
+        expected = oracles.ranking(scores[row], gone)[:k]
+        assert columns[row, : len(expected)].tolist() == expected
+        assert values[row].tolist() == [scores[row][c] for c in expected] + [-np.inf] * (
+            min(k, n_items) - len(expected)
+        )

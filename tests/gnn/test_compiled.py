@@ -1,0 +1,80 @@
+"""The compiled route is the pure one in other words: in float32 and bfloat16, for all widths, and in tiles."""
+
+import numpy as np
+import pytest
+import torch
+
+from gnn import sparse
+from gnn.kernels import cpu_topk
+from gnn.kernels.threads import share_out, split_evenly
+from gnn.sparse import compiled_route, torch_route
+
+
+def random_csr(n_rows: int = 37, n_cols: int = 29, n_edges: int = 300) -> sparse.Csr:
+    """Some rows have no entry, one has a third of all, and entries repeat."""
+    rng = np.random.default_rng(5)
+    rows = np.where(rng.random(n_edges) < 0.3, 4, rng.integers(0, n_rows - 3, n_edges))
+    columns = rng.integers(0, n_cols, n_edges)
+    return sparse.csr_from_edges(torch.from_numpy(rows), torch.from_numpy(columns), n_rows, n_cols)[0]
+
+
+@pytest.mark.parametrize("width", [1, 5, 64, 85])
+def test_products_of_any_width_equal_the_pure_route(width: int) -> None:
+    csr, generator = random_csr(), torch.Generator().manual_seed(0)
+    x = torch.randn(csr.n_cols, width, generator=generator)
+    values = torch.randn(len(csr.col), generator=generator)
+    left = torch.randn(csr.n_rows, width, generator=generator)
+    for weights in (None, values):
+        torch.testing.assert_close(compiled_route.multiply(csr, weights, x), torch_route.multiply(csr, weights, x))
+    torch.testing.assert_close(compiled_route.edge_dot(csr, left, x), torch_route.edge_dot(csr, left, x))
+    for one, other in zip(compiled_route.attend(csr, values, x), torch_route.attend(csr, values, x), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_tables_in_bfloat16_lose_what_rounding_loses() -> None:
+    pairs = torch.tensor([(u, 20 + i) for u in range(20) for i in range(15) if (u * i) % 3 == 0]).T
+    csr, _ = sparse.csr_from_edges(torch.cat([pairs[0], pairs[1]]), torch.cat([pairs[1], pairs[0]]), 35, 35)
+    graph = sparse.normalise(csr, torch.ones(len(csr.col)))
+    x = torch.randn(35, 16, generator=torch.Generator().manual_seed(0))
+    exact = torch_route.layer_mean(graph, x, 3, torch.float32)
+    for route in (torch_route, compiled_route):
+        rounded = route.layer_mean(graph, x, 3, torch.bfloat16)
+        torch.testing.assert_close(rounded, exact, rtol=0, atol=2e-2)
+        assert not torch.equal(rounded, exact)
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    csr = random_csr()
+    x = torch.randn(csr.n_cols, 16, generator=torch.Generator().manual_seed(0))
+    alone = compiled_route.multiply(csr, None, x)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        together = compiled_route.multiply(csr, None, x)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(alone, together)
+
+
+def test_an_error_in_a_thread_is_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(ZeroDivisionError):
+        share_out(lambda start, end: 1 // 0, split_evenly(np.arange(40)))
+
+
+def test_tiles_that_come_one_by_one_are_ranked_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    users, items = (torch.randint(-2, 3, (n, 4), generator=generator).float() for n in (30, 100))
+    mask = random_csr(30, 100, 200)
+    whole = compiled_route.rank(users, items, mask, 10)
+    monkeypatch.setattr(compiled_route, "_TILE", 17)
+    for one, other in zip(whole, compiled_route.rank(users, items, mask, 10), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_score_that_is_not_a_number_is_never_kept() -> None:
+    values, columns = torch.full((1, 2), -torch.inf), torch.zeros(1, 2, dtype=torch.int64)
+    scores = torch.tensor([[torch.nan] * 16 + [1.0, torch.nan]])
+    cpu_topk.merge_tile(scores, 0, None, values, columns)
+    assert values.tolist() == [[1.0, -torch.inf]]
+    assert columns[0, 0] == 16
