@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gnn.build import configure
+from gnn.experiments.peers import PEERS
 from gnn.metrics import METRICS
 from kg.config import build_config, read_toml
 from kg.errors import ConfigError, did_you_mean, first_five
@@ -46,6 +47,25 @@ class ModelPlan:
     model: str
     graphs: tuple[GraphVariant, ...] = ("none",)
     config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PeerPlan:
+    """A library beside our models, on interactions only, with the first seed.
+
+    Attributes:
+        model: a name of `gnn.experiments.peers`.
+        config: parameters of the library.
+    """
+
+    model: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the name."""
+        if self.model not in PEERS:
+            msg = f"unknown peer `{self.model}`; {did_you_mean(self.model, PEERS)}"
+            raise ConfigError(msg)
 
 
 @dataclass(frozen=True)
@@ -115,6 +135,7 @@ class Experiment:
         split: how interactions are split.
         train: parameters of the loop for all models.
         models: what is trained.
+        peers: libraries beside them.
         published: what others measured.
         values: the TOML file as it was read, for the result.
     """
@@ -125,13 +146,14 @@ class Experiment:
     split: SplitConfig
     train: dict[str, Any]
     models: tuple[ModelPlan, ...]
+    peers: tuple[PeerPlan, ...]
     published: tuple[Published, ...]
     values: dict[str, Any]
 
     def __post_init__(self) -> None:
         """Check what no single table can know: names, parameters, and that published numbers have a run."""
         Source.find(self.data.source)
-        names = [m.model for m in self.models]
+        names = [m.model for m in self.models] + [p.model for p in self.peers]
         twice = sorted({n for n in names if names.count(n) > 1})
         if not names or twice:
             msg = f"[[models]] of `{self.name}` lists {first_five(twice) or 'nothing'}; expected each model once"
@@ -166,6 +188,7 @@ class _Tables:
     models: list[dict[str, Any]]
     split: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
+    peers: list[dict[str, Any]] = field(default_factory=list)
     published: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -209,5 +232,6 @@ def read_experiment(name: str) -> Experiment:
     data = build_config(DataPlan, tables.data, where=f"[data] of {path.name}")
     how = build_config(SplitConfig, tables.split, where=f"[split] of {path.name}")
     models = tuple(build_config(ModelPlan, row, where=f"[[models]] of {path.name}") for row in tables.models)
+    peers = tuple(build_config(PeerPlan, row, where=f"[[peers]] of {path.name}") for row in tables.peers)
     others = tuple(build_config(Published, row, where=f"[[published]] of {path.name}") for row in tables.published)
-    return Experiment(path.stem, protocol, data, how, tables.train, models, others, values)
+    return Experiment(path.stem, protocol, data, how, tables.train, models, peers, others, values)

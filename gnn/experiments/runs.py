@@ -1,10 +1,10 @@
 """Train and evaluate what an experiment lists; every run is kept on disk, and goes on where it was killed."""
 
+import dataclasses
 import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from gnn.build import TrainConfig, build_model, configure, identity_of
 from gnn.checkpoint import load_checkpoint, load_model
 from gnn.data import fingerprint
 from gnn.errors import MemoryNeedError
-from gnn.evaluate import evaluate
+from gnn.evaluate import Evaluation, evaluate
+from gnn.experiments.peers import fit_als, why_not
 from gnn.experiments.plan import DataPlan, Experiment
 from gnn.export import MODEL_FORMAT
 from gnn.recommender import Recommender
@@ -28,7 +29,7 @@ from gnn.train import train
 from kg.ckg import CollaborativeKG
 from kg.config import build_config, config_dict
 from kg.controls import random_graph
-from kg.errors import FileFormatError
+from kg.errors import ConfigError, FileFormatError
 from kg.files import atomic_directory, read_manifest, write_manifest
 from kg.graph import Graph
 from kg.progress import Progress, silent
@@ -37,7 +38,9 @@ from kg.split import SplitConfig, split
 from kg.terms import DATASET, TEST
 
 RUN_FORMAT = "gnn-run"
-_CURVE_SCHEMA = pa.schema([(name, pa.float64()) for name in ("epoch", "loss", "recall@20", "ndcg@20", "seconds")])
+_NO_CURVE = pa.Table.from_pylist(
+    [], pa.schema([(name, pa.float64()) for name in ("epoch", "loss", "recall@20", "ndcg@20", "seconds")])
+)
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,15 @@ class Run:
         model: a name of `python -m gnn models`.
         graph: `none`, `kg` or `random`.
         seed: of the training, and of the random graph.
-        config: the model's parameters, as `train` takes them.
-        loop: the loop's.
+        config: the model's parameters, as `train` takes them, or those of a peer.
+        loop: the loop's; None for a peer.
     """
 
     model: str
     graph: str
     seed: int
     config: dict[str, Any]
-    loop: TrainConfig
+    loop: TrainConfig | None
 
     @property
     def title(self) -> str:
@@ -70,9 +73,11 @@ class Run:
             work: the folder of all runs.
             data: the fingerprint of the data set.
         """
-        member = Recommender.find(self.model)
-        parameters = config_dict(build_config(member.Config, self.config))
-        text = json.dumps([data, parameters, config_dict(self.loop)], sort_keys=True)
+        parameters = [self.config]
+        if self.loop is not None:
+            own = build_config(Recommender.find(self.model).Config, self.config)
+            parameters = [config_dict(own), config_dict(self.loop)]
+        text = json.dumps([data, *parameters], sort_keys=True)
         return work / f"{self.title}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -82,7 +87,7 @@ class Outcome:
 
     Attributes:
         run: which it was.
-        state: `finished`; `refused` if this machine has too little memory for it; else `unfinished`.
+        state: `finished`; `refused` if this machine lacks the memory or the library; else `unfinished`.
         values: metrics (all of them), n_users, best_epoch, n_epochs, seconds where finished; `reason` where refused.
         curve: a row for each epoch, as `gnn.checkpoint.Trained` has it.
         per_user: user_id and a column for each metric, where finished.
@@ -119,7 +124,8 @@ def list_runs(experiment: Experiment) -> list[Run]:
             is_trained = bool(Recommender.find(plan.model).objectives)
             graphs = [g for g in plan.graphs if g == "random" or is_trained or seed == experiment.protocol.seeds[0]]
             runs += [Run(plan.model, graph, seed, config, loop) for graph in graphs]
-    return runs
+    first = experiment.protocol.seeds[0]
+    return [*runs, *(Run(peer.model, "none", first, peer.config, None) for peer in experiment.peers)]
 
 
 def read_data(experiment: Experiment, folder: Path) -> Data:
@@ -145,7 +151,13 @@ def execute(experiment: Experiment, folder: Path, work: Path, jobs: int = 1, pro
         work: where runs are kept; a run that is there is not run again.
         jobs: how many runs at once, each in a process of its own with its share of the cores.
         progress: told after every epoch (one job) or every run (several).
+
+    Raises:
+        ConfigError: if `jobs` is below 1.
     """
+    if jobs < 1:
+        msg = f"`jobs` is {jobs}; expected at least 1"
+        raise ConfigError(msg)
     data = read_data(experiment, folder)
     runs = list_runs(experiment)
     todo = [run for run in runs if not _is_done(run.directory(work, data.sha256))]
@@ -188,6 +200,12 @@ def _execute_one(experiment: Experiment, run: Run, folder: Path, work: Path, pro
     data = read_data(experiment, folder)
     ckg = data.variant(run.graph, run.seed)
     target = run.directory(work, data.sha256)
+    if run.loop is None:
+        if why_not(run.model) is None:
+            peer, seconds = fit_als(ckg, run.config, run.seed)
+            found = evaluate(peer, ckg, TEST, experiment.protocol.ks)
+            _keep(Outcome(run, "finished", _values(found, 0, seconds), _NO_CURVE, found.per_user), target)
+        return
     model_dir = _model_of(target)
     try:
         if not model_dir.exists():
@@ -196,27 +214,40 @@ def _execute_one(experiment: Experiment, run: Run, folder: Path, work: Path, pro
     except MemoryNeedError:
         return  # `collect` says so, and a machine with more memory tries again
     manifest = read_manifest(model_dir, MODEL_FORMAT)
-    values = {"metrics": found.metrics, "n_users": found.n_users, "evaluation_seconds": found.seconds}
-    values |= {"best_epoch": manifest["best_epoch"], "seconds": manifest["seconds"]}
+    values = _values(found, manifest["best_epoch"], manifest["seconds"])
+    _keep(Outcome(run, "finished", values, pq.read_table(model_dir / "curve.parquet"), found.per_user), target)
+
+
+def _values(found: Evaluation, best_epoch: int, seconds: float) -> dict[str, Any]:
+    times = {"seconds": seconds, "evaluation_seconds": found.seconds}
+    return {"metrics": found.metrics, "n_users": found.n_users, "best_epoch": best_epoch, **times}
+
+
+def _keep(outcome: Outcome, target: Path) -> None:
     with atomic_directory(target) as partial:
-        (partial / "values.json").write_text(json.dumps(values), encoding="utf-8")
-        pq.write_table(found.per_user, partial / "per_user.parquet")
-        shutil.copy(model_dir / "curve.parquet", partial / "curve.parquet")
-        write_manifest(partial, RUN_FORMAT, config={"run": run.title}, seed=run.seed)
+        (partial / "values.json").write_text(json.dumps(outcome.values), encoding="utf-8")
+        pq.write_table(outcome.per_user, partial / "per_user.parquet")
+        pq.write_table(outcome.curve, partial / "curve.parquet")
+        write_manifest(partial, RUN_FORMAT, config={"run": outcome.run.title}, seed=outcome.run.seed)
 
 
 def _unfinished(run: Run, data: Data, model_dir: Path) -> Outcome:
+    if run.loop is None:
+        reason = why_not(run.model)
+        return _without_result(run, "unfinished" if reason is None else "refused", reason)
     checkpoint = model_dir.with_name(f"{model_dir.name}.checkpoint")
-    no_curve, no_users = (pa.Table.from_pylist([], schema) for schema in (_CURVE_SCHEMA, pa.schema([])))
-    ckg = data.variant(run.graph, run.seed)
     try:
-        model = build_model(run.model, ckg, run.config, run.loop)
+        model = build_model(run.model, ckg := data.variant(run.graph, run.seed), run.config, run.loop)
     except MemoryNeedError as error:
-        return Outcome(run, "refused", {"reason": str(error)}, no_curve, no_users)
+        return _without_result(run, "refused", str(error))
     if not checkpoint.exists():
-        return Outcome(run, "unfinished", {}, no_curve, no_users)
+        return _without_result(run, "unfinished")
     rows = load_checkpoint(checkpoint, identity_of(model, ckg, run.loop)).curve
-    return Outcome(run, "unfinished", {}, pa.Table.from_pylist(rows, _CURVE_SCHEMA), no_users)
+    return dataclasses.replace(_without_result(run, "unfinished"), curve=pa.Table.from_pylist(rows, _NO_CURVE.schema))
+
+
+def _without_result(run: Run, state: str, reason: str | None = None) -> Outcome:
+    return Outcome(run, state, {} if reason is None else {"reason": reason}, _NO_CURVE, pa.table({}))
 
 
 def _model_of(target: Path) -> Path:

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.sparse
 
 from gnn.__main__ import main
 from gnn.build import TrainConfig
@@ -185,6 +187,33 @@ def test_a_run_that_needs_more_memory_than_there_is_is_told_and_tried_again(
     assert "not run here" not in capsys.readouterr().out
 
 
+def test_a_peer_runs_where_its_library_is_and_is_told_where_it_is_not(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Als:
+        def __init__(self, **config: Any) -> None:
+            assert config.pop("num_threads") >= 1
+            assert config == {"factors": 3, "random_state": 0}
+
+        def fit(self, matrix: scipy.sparse.csr_matrix, show_progress: bool) -> None:
+            left, _, right = np.linalg.svd(matrix.toarray())
+            self.user_factors, self.item_factors = left[:, :3], right[:3].T
+
+    text = MINIATURE.partition("[[models]]")[0] + '[[models]]\nmodel = "popularity"\n'
+    (place / "small.toml").write_text(f'{text}[[peers]]\nmodel = "implicit-als"\nconfig = {{ factors = 3 }}\n')
+    monkeypatch.setattr("gnn.experiments.peers.find_spec", lambda name: None)
+    assert main(arguments(place)) == 0
+    assert "implicit-als: not run here, the library `implicit` is not installed" in capsys.readouterr().out
+    monkeypatch.setattr("gnn.experiments.peers.find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "implicit.als", SimpleNamespace(AlternatingLeastSquares=Als))
+    assert main(arguments(place, "--report")) == 0
+    assert "implicit-als on none, seed 0: unfinished, epoch 0" in capsys.readouterr().out
+    assert main(arguments(place)) == 0
+    popular, factorised = json.loads((place / "work.json").read_text())["runs"]
+    assert factorised["model"] == "implicit-als"
+    assert factorised["metrics"]["recall@5"] > popular["metrics"]["recall@5"]
+
+
 def test_the_graphs_of_a_run_differ_in_facts_only(place: Path) -> None:
     data = read_data(read_experiment(str(place / "small.toml")), place)
     none, kg, one, other = (data.variant(*v) for v in (("none", 0), ("kg", 0), ("random", 0), ("random", 1)))
@@ -259,6 +288,7 @@ def test_a_published_number_is_met_missed_or_only_shown(ours: float, tolerance: 
         (("dim = 8", "seed = 8"), ConfigError, "`small` sets `seed` for `lightgcn`; list `seeds` at the top"),
         (("absolute =", 'graph = "kg"\nabsolute ='), ConfigError, "`popularity` on `kg` is not run; add it"),
         (('"random"]', '"randm"]'), ConfigError, "did you mean `random`"),
+        (("[[published]]", '[[peers]]\nmodel = "als"\n[[published]]'), ConfigError, "unknown peer `als`; Known: "),
         (("[[models]]", "[[model]]"), ConfigError, "missing parameter `models` in small.toml"),
         (('path = "miniature"', 'path = "elsewhere"'), FileFormatError, "elsewhere` is no directory"),
     ],
@@ -273,6 +303,8 @@ def test_a_wrong_experiment_is_refused(place: Path, change: tuple[str, str], kin
 def test_an_unknown_experiment_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment", "lastfm-colagk"]) == 1
     assert "is neither an experiment nor a TOML file; did you mean `lastfm-colakg`?" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="`jobs` is 0; expected at least 1"):
+        execute(read_experiment("lastfm-colakg"), Path(), Path(), jobs=0)
     with pytest.raises(ConfigError, match="`seeds` is \\[\\]; expected different numbers"):
         Protocol("Why?", seeds=())
 
