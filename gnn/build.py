@@ -31,6 +31,8 @@ class TrainConfig:
             do. It flatters; use it only to reproduce published numbers.
         checkpoint_every: epochs between two checkpoints, where there is a place for them; 0 for none.
         seed: of initial values, batches, negatives and dropout.
+        deterministic: on a GPU, use only operations that give the same bits every time, and refuse others; cuBLAS wants
+            CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment then. On the CPU every training does so anyway.
         device: `auto` takes a CUDA device if there is one.
         min_entity_degree: entities that fewer facts name are left out with their facts; 1 keeps all.
     """
@@ -45,6 +47,7 @@ class TrainConfig:
     paper_protocol: bool = False
     checkpoint_every: int = 5
     seed: int = 0
+    deterministic: bool = False
     device: str = "auto"
     min_entity_degree: int = 1
 

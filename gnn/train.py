@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def train(
     path = None if out is None else out.with_name(out.name + ".checkpoint")
     run = _Run(model, ckg, config, identity, path)
     run.resume()
-    run.to_the_end(progress)
+    with _deterministic(config.deterministic):
+        run.to_the_end(progress)
     trained = run.finish()
     if out is not None:
         save_model(trained, ckg, out)
@@ -190,6 +192,20 @@ class _Run:
         if not self.validates:
             return last
         return f"{last}, best {self.config.metric} {max(self.best_value, 0):.4f} on {self.split}"
+
+
+@contextmanager
+def _deterministic(is_wanted: bool) -> Iterator[None]:
+    before, is_warning = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    if is_wanted:
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=is_warning)
 
 
 def _mix(seed: int, epoch: int) -> int:

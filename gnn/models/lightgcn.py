@@ -85,9 +85,14 @@ class LightGCN(Recommender, name="lightgcn"):
 
     def fused_step(self, objective: Objective, optimiser: torch.optim.Adam) -> Step | None:
         """Step without autograd where a route has it; see `Recommender.fused_step`."""
-        if self.config.n_layers == 0 or route_of(self.embedding) != "compiled":
+        route = route_of(self.embedding)
+        if self.config.n_layers == 0 or route == "torch":
             return None
         form = {"n_users": self.graph.n_users, "n_layers": self.config.n_layers, "l2": self.config.l2}
+        if route == "cuda":
+            from gnn.fused_cuda import CudaLightGCNStep
+
+            return CudaLightGCNStep(self.embedding, self.normalised, optimiser, storage=self._storage, **form)
         from gnn.fused import LightGCNStep
 
         return LightGCNStep(self.embedding, self.normalised, optimiser, storage=self._storage, **form)

@@ -100,6 +100,21 @@ def test_training_leaves_the_global_random_state_alone() -> None:
     assert torch.equal(torch.rand(2), expected)
 
 
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_determinism_is_asked_of_torch_while_training_only(is_wanted: bool) -> None:
+    seen: list[bool] = []
+    config = dataclasses.replace(CONFIG, epochs=1, deterministic=is_wanted)
+    train(
+        "kgat",
+        CKG,
+        SMALL["kgat"],
+        config,
+        progress=lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()),
+    )
+    assert seen == [is_wanted]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_early_stopping_keeps_the_best_epoch_on_valid() -> None:
     trained = run("lightgcn", None, epochs=200, lr=0.2, patience=3, eval_every=1)
     curve = trained.curve.to_pandas()
