@@ -66,7 +66,9 @@ def _rank_by_vectors(
 ) -> Iterator[tuple[int, Tensor, Ranked]]:
     n_items = model.graph.n_items
     allowed = torch.arange(n_items, device=users.device) if only is None else torch.nonzero(only).squeeze(1)
-    place = torch.full((n_items,), -1, device=users.device).index_put_((allowed,), torch.arange(len(allowed)))
+    place = torch.full((n_items,), -1, device=users.device).index_put_(
+        (allowed,), torch.arange(len(allowed), device=users.device)
+    )
     item_vectors = vectors[1][allowed]
     # a score is a sum of products of these: one pass over the vectors stands for one over all scores
     _check_finite((vectors[0].abs().amax(0) * item_vectors.abs().amax(0)).sum() if len(allowed) else vectors[0], model)
