@@ -88,13 +88,14 @@ LAST_FM = FactSizes(n_nodes=129_955, n_edges=3_507_140, n_train=1_289_003)
 
 
 def lightgcn_step(sizes: InteractionSizes, dim: int, n_layers: int, batch_size: int) -> list[Traffic]:
-    """List what `gnn.fused_cuda.FusedStep` moves in one step, kernel by kernel; n nodes, e edges, B batch size, d dim.
+    """List what `gnn.fused_cuda.CudaLightGCNStep` moves in one step; n nodes, e edges, B batch size, d dim.
 
     A layer streams offsets and scales 8n and columns 4e, reads its base and writes its result 4nd each, and gathers e
-    rows of 4d; the first also gathers a scale of 4 for each edge. The last forward layer does so for the touched
-    edges and 3B rows alone. The first backward layer gathers a slot of 4 for each edge and the rows of the touched
-    ones, and has no base to speak of. The last has Adam: embedding and both moments read and written, 24nd.
-    The loss reads 3B rows of two tables, the gradient reads 6B rows and writes 3B.
+    rows of 4d; the first also gathers a scale of 4 for each edge. The last forward layer does so for the touched edges
+    alone, with 3B rows read and written, and reads a slot of 4n. A layer back has a base of 3B rows, reads a slot of 4n
+    and writes 4nd; the first gathers a slot of 4 for each edge, and row and scale for the touched ones only; the last
+    has Adam instead of a result: embedding and both moments read and written, 24nd. The loss reads 3B rows of two
+    tables; the gradient reads 4B rows and writes 3B. Sorting the batch and the partial sums of long rows are left out.
 
     Args:
         sizes: the graph.
@@ -103,18 +104,19 @@ def lightgcn_step(sizes: InteractionSizes, dim: int, n_layers: int, batch_size: 
         batch_size: B.
     """
     n, e, row = sizes.n_nodes, sizes.n_edges, _FLOAT * dim
-    pattern, table, batch = n * (_INT + _FLOAT) + e * _INT, n * row, 3 * batch_size * row
-    share = sizes.touched
-    dense = Traffic("layer", pattern + 2 * table, e * row, table)
+    pattern, table, batch, slots = n * (_INT + _FLOAT) + e * _INT, n * row, 3 * batch_size * row, n * _INT
+    touched = sizes.touched * e
+    middle = Traffic("layer", pattern + 2 * table, e * row, table)
+    back = pattern + slots + batch
     return [
-        Traffic("first layer", dense.streamed, e * (row + _FLOAT), table + n * _FLOAT),
-        *[dense] * (n_layers - 2),
-        Traffic("batch layer", n * (2 * _INT + _FLOAT) + share * e * _INT + 2 * batch, share * e * row, table),
+        Traffic("first layer", middle.streamed, e * (row + _FLOAT), table + n * _FLOAT),
+        *[middle] * (n_layers - 2),
+        Traffic("batch layer", pattern - (e - touched) * _INT + slots + 2 * batch, touched * row, table),
         Traffic("loss", 2 * batch),
-        Traffic("row gradient", 3 * batch),
-        Traffic("first backward layer", pattern + table, e * _INT + share * e * row, n * _INT + batch),
-        *[Traffic("backward layer", pattern + n * _INT + table, e * row, table)] * (n_layers - 2),
-        Traffic("backward layer and Adam", pattern + n * _INT + 6 * table, e * row, table),
+        Traffic("row gradient", 7 * batch_size * row),
+        Traffic("first backward layer", back + table, e * _INT + touched * (row + _FLOAT), slots + n * _FLOAT + batch),
+        *[Traffic("backward layer", back + table, e * row, table)] * (n_layers - 2),
+        Traffic("backward layer and Adam", back + 6 * table, e * row, table),
     ]
 
 
@@ -132,7 +134,7 @@ def ranking(sizes: InteractionSizes, dim: int) -> list[Traffic]:
         Traffic("scores", factors + scores * _FLOAT),
         Traffic("finite", scores * (_FLOAT + 2)),
         Traffic("mask", sizes.n_train * (2 * _LONG + _FLOAT)),
-        Traffic("selection", 5 * scores * _FLOAT, 0),
+        Traffic("selection", 5 * scores * _FLOAT),
         Traffic("ties", scores * (_FLOAT + 2)),
     ]
 

@@ -93,9 +93,17 @@ def check_device(kernel: Any, tensor: Tensor) -> None:
         tensor: an operand.
 
     Raises:
-        InputError: for a tensor on the CPU, unless Triton interprets its kernels.
+        InputError: for a tensor on the CPU, unless Triton interprets its kernels, or on another GPU than the current.
     """
-    if not tensor.is_cuda and isinstance(kernel, triton.JITFunction):
+    if tensor.is_cuda:
+        current = torch.cuda.current_device()
+        if tensor.device.index != current:
+            msg = (
+                f"route `cuda` got a tensor on `{tensor.device}`, and the current device is `cuda:{current}`; call "
+                f"torch.cuda.set_device({tensor.device.index}), or set CUDA_VISIBLE_DEVICES={tensor.device.index}"
+            )
+            raise InputError(msg)
+    elif isinstance(kernel, triton.JITFunction):
         msg = (
             f"route `cuda` got a tensor on `{tensor.device}`; expected one on a CUDA device. Move it there, use route "
             f"`torch`, or set TRITON_INTERPRET=1 before Python starts to run the kernels slowly without a GPU"

@@ -1,9 +1,11 @@
-"""Compile kernels for GPUs that are not here, and read from the machine code what they cost.
+"""Compile what the CUDA route launches for GPUs that are not here, and read from the machine code what it costs.
 
     python -m tests.gnn.aot
 
-Prints a JSON list of {kernel, arch, registers, stack, loads: {instruction: count}}; what is spilled lies on the stack.
-Runs in a process of its own because Triton decides once, when it is imported, whether kernels are compiled.
+Every operation and a fused step are called on CPU tensors as they would be on a GPU's; each launch is compiled for its
+operands as Triton would there, and not run. Prints a JSON list of {call, kernel, arch, registers, stack, loads:
+{instruction: count}}; what is spilled lies on the stack. Runs in a process of its own because Triton decides once, when
+it is imported, whether kernels are compiled or interpreted.
 """
 
 import json
@@ -12,97 +14,111 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 import triton
-import triton.language as tl
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime.driver import driver
 
+from gnn import sparse
+from gnn.fused_cuda import CudaLightGCNStep
 from gnn.kernels import triton_batch, triton_edges, triton_spmm
+from gnn.sampling import InteractionBatch
+from gnn.sparse import cuda_route
 
 ARCHITECTURES = (80, 90)
-WHOLE_NUMBERS = {"rowptr", "col", "slot", "part_row", "part_start", "part_end", "first_part"}
-INDICES = {"nodes", "ordered", "order"}
-SCALARS = {"l2": "fp32", "factor": "fp32", "n": "i32", "n_mentions": "i32"}
-ROWS = {"DIM": 64, "BLOCK_D": 64, "BLOCK_E": 16, "SPLIT": 256, "ACC": tl.float32}
-PRODUCT = {**ROWS, "SCALE_COLUMNS": False, "SPARSE_X": False, "SPARSE_OUT": False}
-RESULT = {"FACTOR": 0.25, "SPARSE_BASE": False, "SCALE_ROW": True, "SCALE_RESULT": True}
-LAYER = {**PRODUCT, **RESULT, "weight": None, "slot": None}
-PLAIN = {"SCALE_ROW": False, "SCALE_RESULT": False, "scale": None, "slot": None, "base": None}
-EDGES = {"SPLIT": 256, "ACC": tl.float32}
-WHOLE_ROWS = {"part_row": None, "part_start": None, "part_end": None}
-SPARSE = {"SCALE_COLUMNS": True, "SPARSE_X": True, "SPARSE_BASE": True, "weight": None}
-BATCH = {"DIM": 64, "BLOCK_D": 64}
-
-Case = tuple[str, Any, dict[str, Any], str]
-CASES: list[Case] = [
-    ("layer", triton_spmm.combine_rows, LAYER, "fp32"),
-    ("layer of bf16", triton_spmm.combine_rows, LAYER, "bf16"),
-    ("layer of width 256", triton_spmm.combine_rows, {**LAYER, "DIM": 256, "BLOCK_D": 256, "BLOCK_E": 4}, "fp32"),
-    ("valued product", triton_spmm.combine_rows, {**PRODUCT, **RESULT, **PLAIN}, "fp32"),
-    ("batch layer", triton_spmm.combine_rows, {**PRODUCT, **RESULT, "weight": None, "SPARSE_OUT": True}, "fp32"),
-    ("first backward layer", triton_spmm.combine_rows, {**PRODUCT, **RESULT, **SPARSE}, "fp32"),
-    ("parts of long rows", triton_spmm.sum_parts, {**PRODUCT, "weight": None, "scale": None, "slot": None}, "fp32"),
-    ("backward layer and Adam", triton_spmm.step_rows, {**PRODUCT, "weight": None}, "fp32"),
-    ("edge dot", triton_edges.dot_entries, {**ROWS, **WHOLE_ROWS}, "fp32"),
-    ("edge softmax", triton_edges.normalise_rows, {**EDGES, **WHOLE_ROWS}, "fp32"),
-    ("edge softmax of long rows", triton_edges.normalise_rows, EDGES, "fp32"),
-    ("parts of edge softmax", triton_edges.part_statistics, EDGES, "fp32"),
-    ("edge softmax gradient", triton_edges.softmax_gradient, {**EDGES, **WHOLE_ROWS}, "fp32"),
-    ("edge softmax gradient of long rows", triton_edges.softmax_gradient, EDGES, "fp32"),
-    ("parts of edge softmax gradient", triton_edges.part_flow, EDGES, "fp32"),
-    ("attend", triton_edges.attend_rows, ROWS, "fp32"),
-    ("parts of attend", triton_edges.attend_parts, ROWS, "fp32"),
-    ("mark slots", triton_batch.mark_slots, {"BLOCK": 256}, "fp32"),
-    ("pair loss", triton_batch.pair_loss, {**BATCH, "BLOCK_B": 8}, "fp32"),
-    ("row gradient", triton_batch.row_gradient, BATCH, "fp32"),
-    ("attend gradient", triton_edges.attend_gradient, {**ROWS, **WHOLE_ROWS}, "fp32"),
-]
+N, HUB = 320, 300
 
 
-def compiled(kernel: Any, constants: dict[str, Any], kind: str, arch: int) -> Any:
-    """Compile one form of a kernel; rows to fetch are `kind`, every pointer is on 16 bytes as PyTorch's are."""
-    signature = {}
-    for parameter in kernel.params:
-        name = parameter.name
-        if parameter.is_constexpr or name in constants:
-            signature[name] = "constexpr"
-        elif name in SCALARS:
-            signature[name] = SCALARS[name]
-        elif name in WHOLE_NUMBERS:
-            signature[name] = "*i32"
-        elif name in INDICES:
-            signature[name] = "*i64"
-        else:
-            signature[name] = f"*{kind}" if name in ("x", "out") else "*fp32"
-    aligned = {
-        (place,): [["tt.divisibility", 16]] for place, kind in enumerate(signature.values()) if kind.startswith("*")
-    }
-    source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
-    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": 1})
+def graph() -> sparse.NormalisedGraph:
+    """A star, whose centre is a long row."""
+    leaf, centre = torch.arange(1, HUB + 1), torch.zeros(HUB, dtype=torch.int64)
+    csr, _ = sparse.csr_from_edges(torch.cat([leaf, centre]), torch.cat([centre, leaf]), N, N)
+    return sparse.normalise(csr, torch.ones(2 * HUB))
 
 
-def costs(code: Any) -> dict[str, Any]:
+def calls() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield everything that the route can be asked for, on rows of 64 numbers unless said."""
+    whole, x = graph(), torch.zeros(N, 64)
+    csr, logits = whole.csr, torch.zeros(2 * HUB)
+    rows = torch.zeros(N)
+    yield "propagate", lambda: cuda_route.layer_mean(whole, x, 2, torch.float32)
+    yield "propagate bf16", lambda: cuda_route.layer_mean(whole, x, 2, torch.bfloat16)
+    yield "propagate 256 wide", lambda: cuda_route.layer_mean(whole, torch.zeros(N, 256), 1, torch.float32)
+    yield "multiply", lambda: cuda_route.multiply(csr, logits, x)
+    yield "edge dot", lambda: cuda_route.edge_dot(csr, x, x)
+    yield "edge softmax", lambda: cuda_route.edge_softmax(csr, logits)
+    yield "edge softmax backward", lambda: cuda_route.edge_softmax_backward(csr, logits, logits)
+    yield "attend", lambda: cuda_route.attend(csr, logits, x)
+    yield "attend backward", lambda: cuda_route.attend_backward(csr, logits, rows, rows, x, x, x)
+    for n_layers in (1, 3):
+        yield f"step, L = {n_layers}", lambda n=n_layers: step(n)
+
+
+def step(n_layers: int) -> None:
+    """Make a step of LightGCN."""
+    embedding = torch.nn.Parameter(torch.zeros(N, 64))
+    form = {"n_users": 1, "n_layers": n_layers, "l2": 1e-4}
+    make = CudaLightGCNStep(embedding, graph(), torch.optim.Adam([embedding], fused=True), **form)
+    make(InteractionBatch(*(torch.zeros(48, dtype=torch.int64) for _ in range(3))))
+
+
+def compile_instead_of_launching(found: dict[str, Any], call: Callable[[], Any], arch: int) -> None:
+    """Make a call for an architecture; `found` gets each compiled kernel by name and specialisation."""
+    original = triton.JITFunction.run
+
+    def run(kernel: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        compiled = original(kernel, *args, grid=grid, warmup=True, **options)
+        found[compiled.hash] = (kernel.__name__, compiled)
+        return compiled
+
+    target = GPUTarget("cuda", arch, 32)
+    driver.set_active(
+        SimpleNamespace(
+            get_current_target=lambda: target,
+            get_current_device=lambda: arch,
+            get_current_stream=lambda device: 0,
+        )
+    )
+    triton.JITFunction.run = run
+    try:
+        call()
+    finally:
+        triton.JITFunction.run = original
+
+
+def costs(compiled: Any) -> dict[str, Any]:
     """Read registers, stack and global loads from the machine code."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(code.asm["cubin"])
+        file.write(compiled.asm["cubin"])
         file.flush()
         command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", said).groups()  # type: ignore[union-attr]
-    loads = Counter(re.findall(r"\bLDG\.E[.\w]*", code.asm["sass"]))
+    loads = Counter(re.findall(r"\bLDG\.E[.\w]*", compiled.asm["sass"]))
     return {"registers": int(registers), "stack": int(stack), "loads": dict(loads)}
 
 
 def main() -> None:
-    """Compile all, or those whose name holds the first argument."""
+    """Compile all calls, or those whose name holds the first argument."""
     only = sys.argv[1] if len(sys.argv) > 1 else ""
-    found = []
-    for name, kernel, constants, kind in CASES:
-        for arch in ARCHITECTURES if only in name else ():
-            found.append({"kernel": name, "arch": arch, **costs(compiled(kernel, constants, kind, arch))})
-    sys.stdout.write(json.dumps(found))
+    for module in (triton_batch, triton_edges, triton_spmm):
+        module.check_device = lambda kernel, tensor: None  # type: ignore[attr-defined]
+    lines = []
+    for arch in ARCHITECTURES:
+        seen: set[str] = set()
+        for name, call in calls():
+            found: dict[str, Any] = {}
+            if only in name:
+                compile_instead_of_launching(found, call, arch)
+            for key in found.keys() - seen:
+                kernel, compiled = found[key]
+                lines.append({"call": name, "kernel": kernel, "arch": arch, **costs(compiled)})
+            seen |= found.keys()
+    sys.stdout.write(json.dumps(sorted(lines, key=lambda line: (line["arch"], line["call"], line["kernel"]))))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The fused step on CUDA equals autograd and torch's Adam: interpreted where there is no GPU, else on it."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 
+from gnn.build import TrainConfig
 from gnn.data import TrainingGraph
 from gnn.errors import InputError
 from gnn.fused_cuda import CudaLightGCNStep
@@ -12,11 +14,12 @@ from gnn.kernels import triton_plan
 from gnn.models.lightgcn import LightGCN
 from gnn.sampling import InteractionBatch
 from gnn.sparse import use_route
+from gnn.train import train
 from tests.gnn.graphs import random_ckg
 from tests.gnn.test_triton import DEVICE, HAS_GPU, needs_gpu
 
-L2 = 0.01
 N_USERS, N_ITEMS = 4, 5
+CKG = random_ckg(0, N_USERS, N_ITEMS, n_entities=3)
 N_STEPS = 4 if HAS_GPU else 2  # on a GPU the second step is captured, and later ones replay it
 
 
@@ -27,17 +30,18 @@ def batch(seed: int, size: int = 6) -> InteractionBatch:
     return InteractionBatch(users.to(DEVICE), *(item.to(DEVICE) for item in items))
 
 
-def lightgcn(n_layers: int, fact_weight: float = 1.0, dim: int = 4) -> tuple[LightGCN, torch.optim.Adam]:
-    graph = TrainingGraph.from_ckg(random_ckg(0, N_USERS, N_ITEMS, n_entities=3), DEVICE)
+def lightgcn(n_layers: int, **config: Any) -> tuple[LightGCN, torch.optim.Adam]:
+    graph = TrainingGraph.from_ckg(CKG, DEVICE)
     torch.manual_seed(0)
-    model = LightGCN(LightGCN.Config(dim=dim, n_layers=n_layers, l2=L2, fact_weight=fact_weight), graph)
+    model = LightGCN(LightGCN.Config(**{"dim": 4, "l2": 0.01, "n_layers": n_layers, **config}), graph)
     return model, torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
 
 
-def fused(model: LightGCN, optimiser: torch.optim.Adam, storage: torch.dtype = torch.float32) -> CudaLightGCNStep:
-    n_layers = model.config.n_layers
-    given = {"n_users": N_USERS, "n_layers": n_layers, "l2": L2, "storage": storage}
-    return CudaLightGCNStep(model.embedding, model.normalised, optimiser, **given)
+def fused(model: LightGCN, optimiser: torch.optim.Adam) -> CudaLightGCNStep:
+    with use_route("cuda"):
+        step = model.fused_step("interactions", optimiser)
+    assert isinstance(step, CudaLightGCNStep)
+    return step
 
 
 def by_autograd(model: LightGCN, optimiser: torch.optim.Adam, drawn: InteractionBatch) -> torch.Tensor:
@@ -49,13 +53,17 @@ def by_autograd(model: LightGCN, optimiser: torch.optim.Adam, drawn: Interaction
     return loss.detach()
 
 
-@pytest.mark.parametrize(("n_layers", "fact_weight", "dim"), [(1, 1.0, 4), (2, 0.0, 3), (3, 1.0, 4)])
+@pytest.mark.parametrize(
+    ("n_layers", "fact_weight", "dim"),
+    [(1, 1.0, 4), pytest.param(2, 0.0, 3, marks=pytest.mark.slow), pytest.param(3, 1.0, 4, marks=pytest.mark.slow)],
+)
 def test_loss_parameters_and_moments_equal_autograd(
     n_layers: int, fact_weight: float, dim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(triton_plan, "SPLIT", 1)  # so that there are long rows
-    model, optimiser = lightgcn(n_layers, fact_weight, dim)
-    oracle, its_optimiser = lightgcn(n_layers, fact_weight, dim)
+    (model, optimiser), (oracle, its_optimiser) = (
+        lightgcn(n_layers, fact_weight=fact_weight, dim=dim) for _ in range(2)
+    )
     assert len(triton_plan.parts_of(model.normalised.csr)) > 0
     step = fused(model, optimiser)
     for seed in range(N_STEPS):
@@ -81,6 +89,7 @@ def test_a_state_that_autograd_left_is_gone_on_from_and_a_new_rate_is_taken_over
     torch.testing.assert_close(model.embedding, oracle.embedding, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_same_batches_give_the_same_bits() -> None:
     ends = []
     for _ in range(2):
@@ -92,9 +101,8 @@ def test_the_same_batches_give_the_same_bits() -> None:
 
 
 def test_tables_of_bfloat16_change_the_step_by_their_rounding_only() -> None:
-    (model, optimiser), (oracle, its_optimiser) = lightgcn(2), lightgcn(2)
-    step, expected = fused(model, optimiser, torch.bfloat16), by_autograd(oracle, its_optimiser, batch(0))
-    error = float((step(batch(0)) - expected).abs())
+    step, (oracle, its_optimiser) = fused(*lightgcn(2, storage="bfloat16")), lightgcn(2)
+    error = float((step(batch(0)) - by_autograd(oracle, its_optimiser, batch(0))).abs())
     assert 1e-7 < error < 1e-3
 
 
@@ -114,8 +122,20 @@ def test_a_count_of_steps_elsewhere_is_refused() -> None:
 
 
 def test_a_model_without_layers_is_refused() -> None:
+    model, optimiser = lightgcn(0)
     with pytest.raises(InputError, match=r"`n_layers` is 0; the fused step expects at least 1"):
-        fused(*lightgcn(0))
+        CudaLightGCNStep(model.embedding, model.normalised, optimiser, n_users=N_USERS, n_layers=0, l2=0.0)
+
+
+@pytest.mark.slow
+def test_training_takes_the_step_and_comes_to_the_same_vectors() -> None:
+    config = TrainConfig(device=DEVICE.type, epochs=2, batch_size=5, lr=1e-2, eval_every=2)
+    with use_route("cuda"):
+        model = train("lightgcn", CKG, {"dim": 4}, config).model
+    with use_route("torch"):
+        oracle = train("lightgcn", CKG, {"dim": 4}, config).model
+    for one, other in zip(model.vectors(), oracle.vectors(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 @needs_gpu

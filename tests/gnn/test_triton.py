@@ -1,5 +1,7 @@
 """The Triton kernels equal dense float64 oracles: interpreted on the CPU where there is no GPU, else on it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -148,6 +150,13 @@ def test_a_tensor_that_a_compiled_kernel_cannot_reach_is_refused() -> None:
     kernel = triton_plan.triton.JITFunction(combine_rows.fn)
     with pytest.raises(InputError, match=r"got a tensor on `cpu`; expected one on a CUDA device"):
         triton_plan.check_device(kernel, torch.zeros(1))
+
+
+def test_a_tensor_on_another_gpu_than_the_current_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    elsewhere = SimpleNamespace(is_cuda=True, device=torch.device("cuda:1"))
+    with pytest.raises(InputError, match=r"got a tensor on `cuda:1`, and the current device is `cuda:0`"):
+        triton_plan.check_device(combine_rows, elsewhere)
 
 
 def test_the_rates_of_adam_keep_the_digits_of_float64() -> None:

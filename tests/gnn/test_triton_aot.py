@@ -10,20 +10,17 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-GATHERING = {
-    "layer": 8,
-    "layer of bf16": 4,
-    "layer of width 256": 8,
-    "valued product": 8,
-    "batch layer": 8,
-    "first backward layer": 8,
-    "parts of long rows": 8,
-    "backward layer and Adam": 8,
-    "edge dot": 8,
-    "attend": 8,
-    "parts of attend": 8,
-    "attend gradient": 8,
+GATHERING = {"combine_rows", "sum_parts", "step_rows", "dot_entries", "attend_rows", "attend_parts", "attend_gradient"}
+OTHERS = {
+    "mark_slots",
+    "pair_loss",
+    "row_gradient",
+    "part_statistics",
+    "normalise_rows",
+    "part_flow",
+    "softmax_gradient",
 }
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +33,19 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found: list[dict[str, Any]] = json.loads(done.stdout)
-    lines = [f"{one['kernel']}, sm_{one['arch']}: {one['registers']} registers, {one['loads']}\n" for one in found]
+    lines = [f"{k['call']}, {k['kernel']}, sm_{k['arch']}: {k['registers']} registers, {k['loads']}\n" for k in found]
     sys.stdout.writelines(lines)
     return found
 
 
-@pytest.mark.slow
-def test_no_kernel_spills_on_sm_80_or_sm_90(compiled: list[dict[str, Any]]) -> None:
-    assert {one["arch"] for one in compiled} == {80, 90}
+def test_every_kernel_compiles_and_none_spills_on_sm_80_or_sm_90(compiled: list[dict[str, Any]]) -> None:
+    assert {(one["kernel"], one["arch"]) for one in compiled} == {(k, a) for k in GATHERING | OTHERS for a in (80, 90)}
     assert [one for one in compiled if one["stack"]] == []
-    assert max(one["registers"] for one in compiled) <= 128, "two warps of 64 a scheduler stay resident"
+    assert max(one["registers"] for one in compiled) <= 128, "or fewer than 16 programs fit a multiprocessor"
 
 
-@pytest.mark.slow
 def test_kernels_that_fetch_rows_load_128_bits_at_a_time(compiled: list[dict[str, Any]]) -> None:
-    wide = {(one["kernel"], one["arch"]): one["loads"].get("LDG.E.128", 0) for one in compiled}
-    assert GATHERING.keys() <= {kernel for kernel, _ in wide}
-    narrow = {key: n for key, n in wide.items() if n < GATHERING.get(key[0], 0)}
-    assert narrow == {}, "fewer wide loads in flight than the tile has"
+    for one in (one for one in compiled if one["kernel"] in GATHERING):
+        # a tile of 1,024 numbers over 32 threads
+        expected = 4 if "bf16" in one["call"] else 8
+        assert one["loads"].get("LDG.E.128", 0) >= expected, one
