@@ -1,8 +1,10 @@
 """KGAT: attentive propagation over the collaborative knowledge graph."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import pairwise
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,9 +13,13 @@ from torch.nn import functional
 from gnn.data import TrainingGraph
 from gnn.losses import bpr, half_squared_norm
 from gnn.recommender import Objective, Recommender, Vectors
+from gnn.relations import EdgesByRelation, edge_logits
 from gnn.sampling import Batch, FactBatch
-from gnn.sparse import edge_softmax, spmm
+from gnn.sparse import attend, edge_softmax, route_of, spmm
 from kg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gnn.kernels.cpu_kgat_layers import Adjacency, Workspace
 
 _SLOPE = 0.2
 
@@ -31,6 +37,8 @@ class KGAT(Recommender, name="kgat"):
     Edges are interactions and facts, both directions, parallel edges kept. The attention is one weight an edge, shared
     by the layers, constant within an epoch and without gradient; it is computed anew after each epoch. Before the
     first it is the random walk within each relation, 1 / (number of facts of h with r).
+
+    With `attention = "differentiable"` every step computes it, and the ranking loss reaches W_r and e_r through it.
 
     Source:
         Wang et al., KDD 2019, equations 1 to 13; xiangwang1223/knowledge_graph_attention_network c03737b for what the
@@ -56,6 +64,7 @@ class KGAT(Recommender, name="kgat"):
             l2: weight of the regulariser on the final embeddings of a batch.
             l2_facts: weight of the regulariser on the projected embeddings of a TransR batch.
             init_std: standard deviation of the initial embeddings.
+            attention: fixed within an epoch as in the paper, or differentiable, part of every step.
         """
 
         dim: int = 64
@@ -65,6 +74,7 @@ class KGAT(Recommender, name="kgat"):
         l2: float = 1e-5
         l2_facts: float = 1e-5
         init_std: float = 0.1
+        attention: Literal["fixed", "differentiable"] = "fixed"
 
         def __post_init__(self) -> None:
             """Check the ranges."""
@@ -89,7 +99,10 @@ class KGAT(Recommender, name="kgat"):
         self.add = torch.nn.ModuleList(torch.nn.Linear(a, b, device=device) for a, b in steps)
         self.multiply = torch.nn.ModuleList(torch.nn.Linear(a, b, device=device) for a, b in steps)
         self.attention: Tensor
-        self.register_buffer("attention", _random_walk(graph))
+        if config.attention == "fixed":
+            self.register_buffer("attention", _random_walk(graph))
+        self._adjacency: Adjacency | None = None
+        self._workspaces: list[Workspace] = []
 
     def embeddings(self, graph: TrainingGraph) -> Vectors:
         """Propagate and concatenate the layers; see `Recommender.embeddings`."""
@@ -109,8 +122,9 @@ class KGAT(Recommender, name="kgat"):
         return total
 
     def after_epoch(self) -> None:
-        """Compute the attention anew."""
-        self.attention = self.attend(self.graph)
+        """Compute the attention anew, where it is fixed."""
+        if self.config.attention == "fixed":
+            self.attention = self.attend(self.graph)
 
     @torch.no_grad()
     def attend(self, graph: TrainingGraph) -> Tensor:
@@ -118,27 +132,59 @@ class KGAT(Recommender, name="kgat"):
 
         Each node is projected once for each relation it has facts of, not once for each fact.
         """
-        facts = graph.facts
-        logits = facts.confidence.log()
-        for relation, edges in enumerate(facts.edges_of_relation):
-            ends = torch.stack([facts.csr.row[edges], facts.csr.col[edges].long()])
-            nodes, place = torch.unique(ends, return_inverse=True)
-            projected = self.embedding[nodes] @ self.projection[relation]
-            moved = torch.tanh(projected + self.relation[relation])
-            logits[edges] += (projected[place[1]] * moved[place[0]]).sum(1)
-        return edge_softmax(facts.csr, logits)
+        return edge_softmax(graph.facts.csr, self._logits(graph))
+
+    def _logits(self, graph: TrainingGraph) -> Tensor:
+        """Return v + ln(confidence) of each edge."""
+        edges = self._edges if graph is self.graph else EdgesByRelation.from_facts(graph.facts)
+        v = edge_logits(edges, self.embedding, self.projection, self.relation)
+        return graph.facts.confidence.log() + v
 
     def _propagated(self, graph: TrainingGraph, nodes: Tensor) -> Tensor:
         """Return the final vectors of some nodes, nodes.shape + (sum of widths,)."""
-        attention = self.attention if graph is self.graph else self.attend(graph)
+        if self.config.attention == "fixed" and route_of(self.embedding) == "compiled":
+            return self._propagated_compiled(graph, nodes)
+        gather = self._gather(graph)
         x: Tensor = self.embedding
-        parts = [functional.embedding(nodes, x)]
+        layers = [functional.embedding(nodes, x)]
         for add, multiply in zip(self.add, self.multiply, strict=True):
-            near = spmm(graph.facts.csr, attention, x)
+            near = gather(x)
             x = functional.leaky_relu(add(x + near), _SLOPE) + functional.leaky_relu(multiply(x * near), _SLOPE)
             x = functional.dropout(x, self.config.dropout, self.training)
-            parts.append(functional.normalize(functional.embedding(nodes, x), dim=-1))
-        return torch.cat(parts, dim=-1)
+            layers.append(functional.embedding(nodes, x))
+        return _joined(layers)
+
+    def _propagated_compiled(self, graph: TrainingGraph, nodes: Tensor) -> Tensor:
+        from gnn.kernels.cpu_kgat import Activation
+        from gnn.kernels.cpu_kgat_layers import Plan, layers_of_nodes
+
+        distinct, place = torch.unique(nodes, return_inverse=True)
+        dropout = self.config.dropout if self.training else 0.0
+        seed = int(torch.randint(1 << 62, ())) if dropout else 0
+        plan = Plan(self._adjacency_of(graph), distinct, Activation(_SLOPE, dropout, seed), self._workspaces)
+        both = [layer for pair in zip(self.add, self.multiply, strict=True) for layer in pair]
+        weights = [parameter for layer in both for parameter in layer.parameters()]
+        return functional.embedding(place, _joined(layers_of_nodes(plan, self.embedding, weights)))
+
+    def _gather(self, graph: TrainingGraph) -> Callable[[Tensor], Tensor]:
+        """Return the function that sums the vectors of neighbours by attention; equation 3."""
+        csr = graph.facts.csr
+        if self.config.attention == "differentiable":
+            return partial(attend, csr, self._logits(graph))
+        return partial(spmm, csr, self.attention if graph is self.graph else self.attend(graph))
+
+    def _adjacency_of(self, graph: TrainingGraph) -> "Adjacency":
+        from gnn.kernels.cpu_kgat_layers import Adjacency
+
+        if graph is not self.graph:
+            return Adjacency(graph.facts.csr, self.attend(graph))
+        if self._adjacency is None or not self._adjacency.holds(self.attention):
+            self._adjacency = Adjacency(graph.facts.csr, self.attention)
+        return self._adjacency
+
+    @cached_property
+    def _edges(self) -> EdgesByRelation:
+        return EdgesByRelation.from_facts(self.graph.facts)
 
     def _fact_loss(self, batch: FactBatch) -> Tensor:
         n_each = torch.bincount(batch.relations, minlength=len(self.relation)).tolist()
@@ -152,6 +198,11 @@ class KGAT(Recommender, name="kgat"):
         far = (head + relation - negative).square().sum(1)
         total: Tensor = bpr(-near, -far) + self.config.l2_facts * half_squared_norm(head, relation, tail, negative)
         return total
+
+
+def _joined(layers: Sequence[Tensor]) -> Tensor:
+    """Concatenate layers, all but the first normalised; equation 11."""
+    return torch.cat([layers[0], *(functional.normalize(x, dim=-1) for x in layers[1:])], dim=-1)
 
 
 def _xavier(*shape: int) -> Tensor:

@@ -1,18 +1,27 @@
-"""KGAT equals a dense oracle of its equations, on graphs with parallel edges."""
+"""KGAT equals a dense oracle of its equations, on graphs with parallel edges and on both routes of the CPU."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from gnn.data import TrainingGraph
+from gnn.kernels import cpu_kgat
 from gnn.models.kgat import KGAT
 from gnn.sampling import FactBatch, InteractionBatch
+from gnn.sparse import use_route
 from kg.ckg import CollaborativeKG
+from tests.contracts.recommender import RecommenderContract
 from tests.gnn import oracles
 from tests.gnn.graphs import random_ckg
 from tests.toy import toy_graph
 
 CONFIG = KGAT.Config(dim=5, relation_dim=4, layers=(6, 3))
+BATCH = InteractionBatch(torch.tensor([0, 2]), torch.tensor([1, 1]), torch.tensor([3, 0]))
 
 
 def graphs() -> list[CollaborativeKG]:
@@ -31,6 +40,13 @@ def by_edge(model: KGAT, values: torch.Tensor) -> dict[tuple[int, int, int], flo
     return dict(zip(keys, values.tolist(), strict=True))
 
 
+@pytest.fixture(params=["torch", "compiled"])
+def route(request: pytest.FixtureRequest) -> Iterator[str]:
+    with use_route(request.param):
+        yield request.param
+
+
+@pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("ckg", graphs())
 def test_attention_is_a_softmax_over_all_facts_of_a_head(ckg: CollaborativeKG) -> None:
     model, parameters = built(ckg)
@@ -39,6 +55,7 @@ def test_attention_is_a_softmax_over_all_facts_of_a_head(ckg: CollaborativeKG) -
     assert by_edge(model, model.attention) == pytest.approx(oracles.kgat_attention(ckg, parameters), abs=1e-6)
 
 
+@pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("ckg", graphs())
 def test_vectors_follow_the_equations(ckg: CollaborativeKG) -> None:
     model, parameters = built(ckg)
@@ -48,16 +65,16 @@ def test_vectors_follow_the_equations(ckg: CollaborativeKG) -> None:
     np.testing.assert_allclose(torch.cat([users, items]), expected[: ckg.n_users + ckg.n_items], atol=2e-6)
 
 
+@pytest.mark.usefixtures("route")
 def test_losses_follow_the_equations() -> None:
     ckg = random_ckg(1)
     model, p = built(ckg)
     model.eval()
     vectors = oracles.kgat_forward(ckg, p, oracles.kgat_walk(ckg), 2)
-    batch = InteractionBatch(torch.tensor([0, 2]), torch.tensor([1, 1]), torch.tensor([3, 0]))
     triples = [(vectors[u], vectors[7 + i], vectors[7 + j]) for u, i, j in ((0, 1, 3), (2, 1, 0))]
     ranking = np.mean([np.log1p(np.exp(u @ j - u @ i)) for u, i, j in triples])
     norms = sum(float(v @ v) for triple in triples for v in triple) / 4
-    assert model.loss(batch).item() == pytest.approx(ranking + CONFIG.l2 * norms, rel=1e-5)
+    assert model.loss(BATCH).item() == pytest.approx(ranking + CONFIG.l2 * norms, rel=1e-5)
 
     facts = [(8, 0, 1, 3), (9, 2, 17, 4), (17, 2, 9, 5)]
     columns = [torch.tensor(column) for column in zip(*facts, strict=True)]
@@ -71,6 +88,7 @@ def test_losses_follow_the_equations() -> None:
     assert model.loss(FactBatch(*columns)).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.usefixtures("route")
 def test_attention_is_fixed_within_an_epoch_and_has_no_gradient() -> None:
     model, _ = built(random_ckg(0))
     before = model.attention.clone()
@@ -79,3 +97,180 @@ def test_attention_is_fixed_within_an_epoch_and_has_no_gradient() -> None:
     assert not model.attention.requires_grad
     model.after_epoch()
     assert not torch.equal(model.attention, before)
+
+
+def sparse_ckg() -> CollaborativeKG:
+    """Large and thin enough that a batch's neighbourhood is a part of it, in three layers."""
+    return random_ckg(2, n_users=60, n_items=50, n_entities=40)
+
+
+def loss_and_gradients(model: KGAT, batch: InteractionBatch = BATCH) -> list[torch.Tensor]:
+    model.zero_grad()
+    loss = model.loss(batch)
+    loss.backward()
+    return [loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+
+def deep(dtype: torch.dtype, **settings: object) -> KGAT:
+    torch.manual_seed(0)
+    config = KGAT.Config(dim=8, relation_dim=6, layers=(7, 33, 4), init_std=0.5, **settings)  # type: ignore[arg-type]
+    return KGAT(config, TrainingGraph.from_ckg(sparse_ckg())).to(dtype)
+
+
+@pytest.mark.parametrize("has_most", [None, True, False])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_both_routes_give_the_same_loss_and_gradients_whichever_rows_are_left_out(
+    has_most: bool | None, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = deep(dtype, dropout=0.0)
+    model.after_epoch()
+    with use_route("torch"):
+        expected = loss_and_gradients(model)
+    if has_most is not None:
+        monkeypatch.setattr(cpu_kgat, "has_most_entries", lambda csr, rows: has_most)
+    with use_route("compiled"):
+        found = loss_and_gradients(model)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+
+
+def test_a_layer_is_computed_for_the_nodes_that_the_next_one_needs() -> None:
+    csr = TrainingGraph.from_ckg(random_ckg(4, n_users=9, n_items=300, n_entities=200)).facts.csr
+    node = np.array([20])
+    dense = np.zeros((csr.n_rows, csr.n_rows), bool)
+    dense[csr.row.numpy(), csr.col.numpy()] = True
+    assert 1 < dense[20].sum() < 9
+    assert cpu_kgat.with_neighbours(csr, node).tolist() == sorted({20, *np.flatnonzero(dense[20])})
+    assert cpu_kgat.with_neighbours(csr, np.arange(309)).tolist() == list(range(csr.n_rows))
+
+
+def test_the_gradient_is_that_of_what_dropout_left() -> None:
+    model = deep(torch.float64, dropout=0.4)
+    unused = ("relation", "projection")
+
+    def loss(*_: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return model.loss(BATCH)
+
+    with use_route("compiled"):
+        parameters = tuple(p for name, p in model.named_parameters() if name not in unused)
+        assert torch.autograd.gradcheck(loss, parameters, fast_mode=True)
+
+
+def test_dropout_leaves_its_share_out_anew_in_each_step_and_nothing_when_it_serves() -> None:
+    n, share = 4000, 0.3
+    ones, none = torch.ones(n, 8), torch.zeros(8)
+    tables = []
+    for seed in (1, 2):
+        tables.append(torch.empty(n, 8))
+        activation = cpu_kgat.Activation(0.2, share, seed)
+        cpu_kgat.activate((ones, torch.zeros(n, 8)), (none, none), np.arange(n), activation, tables[-1])
+    first, second = tables
+    assert first.unique().tolist() == pytest.approx([0.0, 1 / (1 - share)])
+    kept = (first > 0).double()
+    error = (share * (1 - share) / n) ** 0.5
+    assert (kept.mean(0) - (1 - share)).abs().max() < 5 * error
+    for other in (second[:, 0] > 0, kept[:, 1], kept[:, 0].roll(1)):
+        assert abs(float(np.corrcoef(kept[:, 0], other)[0, 1])) < 5 / n**0.5
+
+    model = deep(torch.float32, dropout=share)
+    with use_route("compiled"):
+        losses = [model.loss(BATCH).item() for _ in range(2)]
+        assert losses[0] != losses[1]
+        model.eval()
+        served = model.loss(BATCH).item()
+        assert served == model.loss(BATCH).item()
+        with use_route("torch"):
+            assert served == pytest.approx(model.loss(BATCH).item(), rel=1e-6)
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    # MKL itself sums in another order where a table has fewer than 12 rows, or a width is no multiple of 16
+    batch = InteractionBatch(*torch.arange(30).view(3, 10))
+    model = KGAT(KGAT.Config(dim=16, layers=(32, 16)), TrainingGraph.from_ckg(sparse_ckg()))
+    results = []
+    with use_route("compiled"):
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            torch.manual_seed(0)
+            results.append(loss_and_gradients(model, batch))
+    torch.set_num_threads(1)
+    for alone, *together in zip(*results, strict=True):
+        assert all(torch.equal(alone, other) for other in together)
+
+
+def test_passes_that_are_under_way_together_do_not_share_tables() -> None:
+    model = deep(torch.float32, dropout=0.0)
+    other = InteractionBatch(torch.tensor([7]), torch.tensor([5]), torch.tensor([9]))
+    with use_route("compiled"):
+        expected = [loss_and_gradients(model, batch)[1] for batch in (BATCH, other)]
+        losses = [model.loss(batch) for batch in (BATCH, other)]
+        assert not model._workspaces
+        for loss, gradient in zip(losses, expected, strict=True):
+            for _ in range(2):  # the second time the tables have to be made again
+                (found,) = torch.autograd.grad(loss, [model.embedding], retain_graph=True)
+                assert torch.equal(found, gradient)
+        model.vectors()
+    assert len(model._workspaces) == 2
+
+
+def test_attention_that_was_loaded_or_made_anew_is_what_the_next_step_uses() -> None:
+    model, other = deep(torch.float32, dropout=0.0), deep(torch.float32, dropout=0.0)
+    other.after_epoch()
+    with use_route("compiled"):
+        before = loss_and_gradients(model)
+        expected = loss_and_gradients(other)
+        model.load_state_dict(other.state_dict())
+        for one, two, three in zip(loss_and_gradients(model), expected, before, strict=True):
+            assert torch.equal(one, two)
+            assert not torch.equal(one, three)
+
+
+def dense_loss(model: KGAT, ckg: CollaborativeKG) -> torch.Tensor:
+    """The ranking loss with the attention inside, an edge at a time."""
+    p = dict(model.named_parameters())
+    e, lifted = p["embedding"], torch.zeros(ckg.n_nodes, ckg.n_nodes, dtype=torch.float64)
+    for h, r, t, c in oracles.edges(ckg):
+        w = p["projection"][r]
+        place = torch.zeros_like(lifted)
+        place[h, t] = c
+        lifted = lifted + place * torch.exp((e[t] @ w) @ torch.tanh(e[h] @ w + p["relation"][r]))
+    attention = lifted / lifted.sum(1, keepdim=True).clamp_min(1e-300)
+    parts, x = [e], e
+    for k in range(len(model.config.layers)):
+        near, add, multiply = attention @ x, model.add[k], model.multiply[k]
+        x = functional.leaky_relu(add(x + near), 0.2) + functional.leaky_relu(multiply(x * near), 0.2)
+        parts.append(x / x.norm(dim=1, keepdim=True))
+    final = torch.cat(parts, dim=1)
+    user, positive, negative = (final[nodes] for nodes in (BATCH.users, BATCH.positives + 7, BATCH.negatives + 7))
+    ranking = torch.log1p(torch.exp((user * negative).sum(1) - (user * positive).sum(1))).mean()
+    return ranking + model.config.l2 * sum(v.square().sum() for v in (user, positive, negative)) / 4
+
+
+@pytest.mark.usefixtures("route")
+def test_differentiable_attention_has_the_gradient_of_the_dense_equations() -> None:
+    ckg = random_ckg(1)
+    torch.manual_seed(0)
+    config = dataclasses.replace(CONFIG, attention="differentiable", init_std=0.5)
+    model = KGAT(config, TrainingGraph.from_ckg(ckg)).double().eval()
+    found = loss_and_gradients(model)
+    loss = dense_loss(model, ckg)
+    expected = [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)  # ln(confidence) is float32
+    assert "attention" not in model.state_dict()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Differentiable(KGAT.Config):
+    attention: Literal["fixed", "differentiable"] = "differentiable"
+
+
+class TestDifferentiable(RecommenderContract):
+    """The other form keeps the contract, too."""
+
+    @pytest.fixture(scope="class")
+    def member(self) -> Iterator[type[KGAT]]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(KGAT, "Config", _Differentiable)
+            yield KGAT

@@ -1,0 +1,320 @@
+"""What KGAT's layers do beside matrix products, on the CPU, in as few passes over the tables as there can be.
+
+Tables of a layer are compact: row k is of node rows[k], so that a layer is computed for no node that nobody asks for.
+Only a layer's input and output have a row for each node, because neighbours are found by their index there.
+
+Dropout keeps nothing: whether an element is dropped is a hash of (seed, node, column), made again in the backward pass.
+
+Each row is written by one thread, and sums over rows are made in blocks that do not depend on the number of threads, so
+every number of threads gives the same result.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gnn.kernels.cpu_spmm import AHEAD, gather, panels, running_entries
+from gnn.kernels.threads import kernel, share_out, split_evenly, split_rows
+from gnn.kernels.vector import add, add_scaled, load, multiply, prefetch, store, zeros
+from gnn.sparse.pattern import Csr
+
+N_BLOCKS = 16
+_BLOCKS = np.arange(N_BLOCKS + 1)
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """LeakyReLU of both branches, then dropout of their sum.
+
+    Attributes:
+        slope: of LeakyReLU below 0.
+        dropout: share of a table that is dropped, in [0, 1).
+        seed: of what is dropped, 64 bits; another one for each table and step.
+    """
+
+    slope: float
+    dropout: float
+    seed: int
+
+    @property
+    def arguments(self) -> tuple[float, float, np.uint32, np.uint64]:
+        """Slope, the factor on what is kept, the lowest hash that is kept, and the seed."""
+        return self.slope, 1.0 / (1.0 - self.dropout), np.uint32(int(self.dropout * (1 << 32))), np.uint64(self.seed)
+
+
+def has_most_entries(csr: Csr, rows: Ints) -> bool:
+    """Tell whether some rows have more than half of a pattern's entries."""
+    rowptr = csr.rowptr.numpy()
+    return 2 * int((rowptr[rows + 1] - rowptr[rows]).sum()) > len(csr.col)
+
+
+def with_neighbours(csr: Csr, rows: Ints) -> Ints:
+    """Return the sorted union of some nodes with the columns of their rows; all nodes where they have most entries."""
+    if has_most_entries(csr, rows):
+        return np.arange(csr.n_rows)
+    return np.flatnonzero(_mark(csr.rowptr.numpy(), csr.col.numpy(), rows))
+
+
+def mix(csr: Csr, values: Tensor, x: Tensor, rows: Ints, out: tuple[Tensor, Tensor]) -> None:
+    """Gather n_i = sum over entries (i, j) of v_ij x_j, and write x_i + n_i and x_i * n_i.
+
+    Args:
+        csr: pattern (n, n).
+        values: (nnz,).
+        x: (n, d).
+        rows: (k,) nodes i.
+        out: two (k, d) to write.
+    """
+    rowptr, d = csr.rowptr.numpy(), x.shape[1]
+    cuts = split_evenly(running_entries(rowptr, rows))
+    for start, width in panels(d):
+        places = [t.data_ptr() + start * t.element_size() for t in (x, *out)]
+        share_out(_mix(width, _like(x)), cuts, rowptr, csr.col.numpy(), values.numpy(), rows, d, *places)
+
+
+def mix_backward(x: Tensor, rows: Ints, summed: Tensor, grads: tuple[Tensor, Tensor], to_near: Tensor) -> None:
+    """Differentiate `mix` up to the gather.
+
+    Args:
+        x: (n, d) as in `mix`.
+        rows: (k,) as in `mix`.
+        summed: (k, d) first output of `mix`; OVERWRITTEN with the gradient of x_i itself, g + h * n_i.
+        grads: g and h (k, d), gradients of the two outputs.
+        to_near: to write the gradient of n_i to, g + h * x_i: (k, d), may be g itself; or (n, d) to write at `rows`.
+    """
+    arrays = [t.numpy() for t in (summed, *grads, to_near)]
+    share_out(_mix_backward, split_rows(len(rows)), x.numpy(), rows, *arrays, len(to_near) > len(rows))
+
+
+def pull(
+    transposed: Csr, values: Tensor, to_near: Tensor, own: tuple[npt.NDArray[np.int32], Tensor], rows: Ints, out: Tensor
+) -> None:
+    """Gather gradients against the edges: out_j = own_j + sum over entries (j, i) of v_ji g_i.
+
+    Args:
+        transposed: pattern (n, n), transposed.
+        values: (nnz,) in its order.
+        to_near: g, (n, d), or (k, d) with the rows that `own` has; others are 0.
+        own: place (n,) of each node in the table that follows, negative for a node that is not there and counts as 0;
+            and the table (k, d).
+        rows: (m,) nodes j.
+        out: (m, d) to write.
+    """
+    place, table = own
+    rowptr, d = transposed.rowptr.numpy(), out.shape[1]
+    cuts = split_evenly(running_entries(rowptr, rows))
+    pattern = (rowptr, transposed.col.numpy(), values.numpy(), rows, place)
+    for start, width in panels(d):
+        places = [t.data_ptr() + start * t.element_size() for t in (to_near, table, out)]
+        share_out(_pull(width, _like(out), len(to_near) < len(place)), cuts, *pattern, d, *places)
+
+
+def activate(
+    branches: tuple[Tensor, Tensor], biases: tuple[Tensor, Tensor], rows: Ints, activation: Activation, out: Tensor
+) -> None:
+    """Write dropout(LeakyReLU(a + b) + LeakyReLU(c + d)) into the rows of a table of all nodes.
+
+    Args:
+        branches: a and c, each (k, width).
+        biases: b and d, each (width,).
+        rows: (k,) node of each row.
+        activation: what is dropped is chosen by node and column.
+        out: (n, width) to write at `rows`.
+    """
+    arrays = [t.numpy() for t in (*branches, *biases, out)]
+    share_out(_activate, split_rows(len(rows)), *arrays, rows, *activation.arguments)
+
+
+def activate_backward(
+    branches: tuple[Tensor, Tensor], biases: tuple[Tensor, Tensor], rows: Ints, activation: Activation, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Differentiate `activate`: OVERWRITE a and c with their gradients.
+
+    Args:
+        branches: as in `activate`.
+        biases: as in `activate`.
+        rows: as in `activate`.
+        activation: as in `activate`.
+        grad: (k, width), gradient of the written rows.
+
+    Returns:
+        The gradients of the two biases.
+    """
+    bounds = np.linspace(0, len(rows), N_BLOCKS + 1).astype(np.int64)
+    sums = np.zeros((N_BLOCKS, 2, grad.shape[1]), grad.numpy().dtype)
+    arrays = [t.numpy() for t in (*branches, *biases, grad)]
+    share_out(_activate_backward, _BLOCKS, bounds, sums, *arrays, rows, *activation.arguments)
+    first, second = torch.from_numpy(sums).sum(dim=0)
+    return first, second
+
+
+def _like(x: Tensor) -> Any:
+    return np.float64(0) if x.dtype == torch.float64 else np.float32(0)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _mark(rowptr: Any, col: Any, rows: Any) -> Any:
+    marks = np.zeros(len(rowptr) - 1, np.bool_)
+    for i in rows:
+        marks[i] = True
+        for e in range(rowptr[i], rowptr[i + 1]):
+            marks[col[e]] = True
+    return marks
+
+
+@lru_cache(maxsize=None, typed=True)  # np.float32(0) == np.float64(0)
+def _mix(width: int, like: Any) -> Any:
+    size = like.dtype.itemsize
+
+    @kernel  # type: ignore[untyped-decorator]
+    def mixed(
+        start: int, end: int, rowptr: Any, col: Any, values: Any, rows: Any, d: int, x: int, summed: int, product: int
+    ) -> None:
+        stride = d * size
+        for k in range(start, end):
+            i = rows[k]
+            total = gather(rowptr, col, i, values, True, x, d, size, width, like)
+            own = load(x + i * stride, width, like)
+            store(summed + k * stride, add(own, total))
+            store(product + k * stride, multiply(own, total))
+
+    return mixed
+
+
+@lru_cache(maxsize=None, typed=True)
+def _pull(width: int, like: Any, is_compact: bool) -> Any:
+    size = like.dtype.itemsize
+
+    @kernel  # type: ignore[untyped-decorator]
+    def pulled(
+        start: int,
+        end: int,
+        rowptr: Any,
+        col: Any,
+        values: Any,
+        rows: Any,
+        place: Any,
+        d: int,
+        near: int,
+        own: int,
+        out: int,
+    ) -> None:
+        stride, last = d * size, len(col) - 1
+        for k in range(start, end):
+            j = rows[k]
+            if is_compact:
+                total = zeros(width, like)
+                for e in range(rowptr[j], rowptr[j + 1]):
+                    soon = place[col[min(e + AHEAD, last)]]
+                    if soon >= 0:
+                        for line in range(0, width * size, 64):
+                            prefetch(near + soon * stride + line)
+                    here = place[col[e]]
+                    if here >= 0:
+                        total = add_scaled(total, load(near + here * stride, width, like), values[e])
+            else:
+                total = gather(rowptr, col, j, values, True, near, d, size, width, like)
+            if place[j] >= 0:
+                total = add(total, load(own + place[j] * stride, width, like))
+            store(out + k * stride, total)
+
+    return pulled
+
+
+@kernel  # type: ignore[untyped-decorator]
+def _mix_backward(
+    start: int,
+    end: int,
+    x: Any,
+    rows: Any,
+    summed: Any,
+    to_summed: Any,
+    to_product: Any,
+    to_near: Any,
+    scatters: bool,
+) -> None:
+    for k in range(start, end):
+        own, target = x[rows[k]], to_near[rows[k] if scatters else k]
+        for c in range(x.shape[1]):
+            near, g, h = summed[k, c] - own[c], to_summed[k, c], to_product[k, c]
+            summed[k, c] = g + h * near
+            target[c] = g + h * own[c]
+
+
+@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+def _row_key(seed: Any, node: Any) -> Any:
+    """Mix seed and node into 32 bits (the finaliser of splitmix64)."""
+    z = seed + np.uint64(node + 1) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.uint32(z >> np.uint64(32))
+
+
+@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+def _hash(key: Any, column: Any) -> Any:
+    """Mix a row's key and a column into 32 bits (a 32-bit finaliser of two multiplications)."""
+    h = np.uint32(key + np.uint32(column) * np.uint32(0x9E3779B9))
+    h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D))
+    h = np.uint32((h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B))
+    return np.uint32(h ^ (h >> np.uint32(16)))
+
+
+@kernel  # type: ignore[untyped-decorator]
+def _activate(
+    start: int,
+    end: int,
+    a: Any,
+    c: Any,
+    a_bias: Any,
+    c_bias: Any,
+    out: Any,
+    rows: Any,
+    leak: float,
+    factor: float,
+    lowest: Any,
+    seed: Any,
+) -> None:
+    zero, slope, kept = a.dtype.type(0), a.dtype.type(leak), a.dtype.type(factor)
+    for k in range(start, end):
+        target, key = out[rows[k]], _row_key(seed, rows[k])
+        for j in range(a.shape[1]):
+            left, right = a[k, j] + a_bias[j], c[k, j] + c_bias[j]
+            both = (left if left > zero else slope * left) + (right if right > zero else slope * right)
+            target[j] = both * kept if _hash(key, j) >= lowest else zero
+
+
+@kernel  # type: ignore[untyped-decorator]
+def _activate_backward(
+    start: int,
+    end: int,
+    bounds: Any,
+    sums: Any,
+    a: Any,
+    c: Any,
+    a_bias: Any,
+    c_bias: Any,
+    grad: Any,
+    rows: Any,
+    leak: float,
+    factor: float,
+    lowest: Any,
+    seed: Any,
+) -> None:
+    zero, slope, kept = a.dtype.type(0), a.dtype.type(leak), a.dtype.type(factor)
+    for block in range(start, end):
+        for k in range(bounds[block], bounds[block + 1]):
+            key = _row_key(seed, rows[k])
+            for j in range(a.shape[1]):
+                g = grad[k, j] * kept if _hash(key, j) >= lowest else zero
+                left = g if a[k, j] + a_bias[j] > zero else slope * g
+                right = g if c[k, j] + c_bias[j] > zero else slope * g
+                a[k, j], c[k, j] = left, right
+                sums[block, 0, j] += left
+                sums[block, 1, j] += right
