@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch.distributed import is_torchelastic_launched
+
 from gnn.bench.command import EXAMPLE, add_options, bench
 from gnn.build import TrainConfig, configure
 from gnn.checkpoint import load_model
+from gnn.distributed import train_launched
 from gnn.errors import GnnError
 from gnn.evaluate import evaluate
 from gnn.parquet import parquet_writer, read_columns
@@ -28,6 +31,7 @@ from kg.stream import read_ckg
 _EXAMPLE = """examples:
   python -m gnn models
   python -m gnn train runs/graph --model lightgcn --out runs/lightgcn --set dim=32 --set epochs=20
+  torchrun --nproc-per-node 2 -m gnn train runs/graph --model lightgcn --out runs/lightgcn
   python -m gnn experiment lastfm-colakg --data ../shared/data
   python -m gnn evaluate runs/graph runs/lightgcn --json
   python -m gnn evaluate runs/graph runs/lightgcn --per-user runs/lightgcn-users.parquet
@@ -42,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         result, text = parsed.run(parsed)
-        sys.stdout.write((json.dumps(result, indent=2) if parsed.json else text) + "\n")
+        if result or text:  # one of several processes has nothing to say
+            sys.stdout.write((json.dumps(result, indent=2) if parsed.json else text) + "\n")
     except (GnnError, KgError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -126,7 +131,10 @@ def _train(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
     values = {**tables.get(parsed.model, {}), **parse_settings(parsed.set)}
     model_values, config = configure(parsed.model, values, where="the settings")
     ckg = read_ckg(parsed.graph)
-    trained = train(parsed.model, ckg, model_values, config, parsed.out, _show_progress)
+    work = train_launched if is_torchelastic_launched() else train
+    trained = work(parsed.model, ckg, model_values, config, parsed.out, _show_progress)
+    if trained is None:
+        return {}, ""
     sys.stderr.write("\n" * bool(len(trained.curve)))
     about = {"model": parsed.model, "out": str(parsed.out), "best_epoch": trained.best_epoch}
     result = {**about, "epochs": len(trained.curve), "seconds": round(trained.seconds, 3)}

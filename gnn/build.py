@@ -104,7 +104,7 @@ def build_model(
     """
     member = Recommender.find(model_name)
     parameters = build_config(member.Config, model_config, where=f"model `{model_name}`")
-    graph = TrainingGraph.from_ckg(prune_entities(ckg, config.min_entity_degree), _device(config.device))
+    graph = TrainingGraph.from_ckg(prune_entities(ckg, config.min_entity_degree), device_of(config.device))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return member(parameters, graph)
@@ -120,7 +120,12 @@ def identity_of(model: Recommender, ckg: CollaborativeKG, config: TrainConfig) -
     }
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return the device that `TrainConfig.device` names.
+
+    Raises:
+        ConfigError: if torch cannot use it here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -147,19 +147,19 @@ class TrainingGraph:
                 times this.
         """
         # scipy transposes by counting and adds by merging: no edge is sorted or held as int64, and zeros are dropped
-        forward = self._forward(fact_weight)
+        weight, head, tail = self.entries(fact_weight)
+        forward = scipy.sparse.coo_array((weight, (head, tail)), shape=(self.n_nodes, self.n_nodes)).tocsr()
         both = forward + forward.T.tocsr()
         places = (torch.from_numpy(a.astype(np.int32, copy=False)) for a in (both.indptr, both.indices))
         rowptr, col = (place.to(self.device) for place in places)
         return normalise(Csr(rowptr, col, self.n_nodes), torch.from_numpy(both.data).to(self.device))
 
-    def _forward(self, fact_weight: float) -> scipy.sparse.csr_array:
-        """Return the sum of the weights of each pair, one direction, (n_nodes, n_nodes) float32."""
+    def entries(self, fact_weight: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return weight, head and tail of every interaction and fact, one direction; float32, int32, int32."""
         weight = torch.cat([torch.ones(len(self.users), device=self.device), self.fact_confidence * fact_weight])
         head = torch.cat([self.users, self.triples[:, HEAD]]).to(torch.int32)
         tail = torch.cat([self.items + self.n_users, self.triples[:, TAIL]]).to(torch.int32)
-        ends = (head.cpu().numpy(), tail.cpu().numpy())
-        return scipy.sparse.coo_array((weight.cpu().numpy(), ends), shape=(self.n_nodes, self.n_nodes)).tocsr()
+        return weight.cpu().numpy(), head.cpu().numpy(), tail.cpu().numpy()
 
 
 def prune_entities(ckg: CollaborativeKG, min_degree: int) -> CollaborativeKG:

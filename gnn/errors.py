@@ -5,6 +5,7 @@ GnnError
 ├── IndexRangeError (IndexError)     a user, item or node index outside the graph
 ├── CheckpointError (ValueError)     a checkpoint of another model, graph or version, or a damaged one
 ├── MemoryNeedError (MemoryError)    the work needs more memory than there is; says how much
+├── ContactError (ConnectionError)   another process of a common training died or hung
 └── BarError (AssertionError)        a benchmark does not reach what is promised
 """
 
@@ -31,3 +32,7 @@ class MemoryNeedError(GnnError, MemoryError):
 
 class BarError(GnnError, AssertionError):
     """A benchmark does not reach what is promised."""
+
+
+class ContactError(GnnError, ConnectionError):
+    """Another process of a common training died or hung."""

@@ -56,7 +56,7 @@ def train(
     model = build_model(model_name, ckg, model_config, config)
     identity = identity_of(model, ckg, config)
     path = None if out is None else out.with_name(out.name + ".checkpoint")
-    run = _Run(model, ckg, config, identity, path)
+    run = Run(model, ckg, config, identity, path)
     run.resume()
     with _deterministic(config.deterministic):
         run.to_the_end(progress)
@@ -68,7 +68,7 @@ def train(
     return trained
 
 
-class _Run:
+class Run:
     """One training run: what the loop carries from epoch to epoch."""
 
     def __init__(
@@ -99,7 +99,7 @@ class _Run:
             self._epoch()
             every = self.config.checkpoint_every
             if self.path is not None and every and self.epoch % every == 0:
-                save_checkpoint(self.path, self.identity, self._checkpoint())
+                self.keep(self.path)
             progress(self.epoch, self.config.epochs, self._note())
 
     def finish(self) -> Trained:
@@ -118,13 +118,24 @@ class _Run:
         """Go on from the checkpoint if there is one."""
         if self.path is None or not self.path.exists():
             return
-        saved = load_checkpoint(self.path, self.identity)
+        self.restore(load_checkpoint(self.path, self.identity))
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Put a checkpoint in place of what there is."""
         self.model.load_state_dict(saved.state)
         for objective, state in saved.optimisers.items():
             self.optimisers[objective].load_state_dict(state)  # type: ignore[index]
         self.best_state, self.curve = saved.best_state, saved.curve
         for name in ("epoch", "best_epoch", "best_value", "evaluations_since_best"):
             setattr(self, name, getattr(saved, name))
+
+    def keep(self, path: Path) -> None:
+        """Write a checkpoint."""
+        save_checkpoint(path, self.identity, self._checkpoint())
+
+    def measure(self) -> dict[str, float]:
+        """Return the metrics of the model as it is."""
+        return evaluate(self.model, self.ckg, self.split, (20,)).metrics
 
     def _epoch(self) -> None:
         start = time.perf_counter()
@@ -169,7 +180,7 @@ class _Run:
         return model.fused_step(objective, optimiser) or step
 
     def _validate(self) -> dict[str, float | None]:
-        metrics = evaluate(self.model, self.ckg, self.split, (20,)).metrics
+        metrics = self.measure()
         self.evaluations_since_best += 1
         if metrics[self.config.metric] > self.best_value:
             self.best_epoch, self.best_value = self.epoch, metrics[self.config.metric]
