@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from gnn.data import TrainingGraph, fingerprint, prune_entities
+from gnn.memory import require_memory, training_need
 from gnn.recommender import Recommender
 from gnn.sampling import Sampler
 from kg.ckg import CollaborativeKG
@@ -93,18 +94,36 @@ def configure(model_name: str, values: Mapping[str, Any], *, where: str = "") ->
 
 
 def build_model(
-    model_name: str, ckg: CollaborativeKG, model_config: Mapping[str, Any], config: TrainConfig
+    model_name: str,
+    ckg: CollaborativeKG,
+    model_config: Mapping[str, Any],
+    config: TrainConfig,
+    *,
+    to_train: bool = True,
 ) -> Recommender:
     """Build an untrained model on a graph; equal arguments give equal parameters.
+
+    Args:
+        model_name: a member of `gnn.models`.
+        ckg: the graph, split.
+        model_config: the model's parameters; what is not given has its default.
+        config: the loop's parameters.
+        to_train: whether there must be memory for training it, too, not only for its parameters and the graph.
 
     Raises:
         UnknownNameError: if no model has this name.
         ConfigError: for an unknown parameter or one out of range.
         InputError: for a graph that cannot be trained on.
+        MemoryNeedError: if there is not enough memory; nothing of the model has been made then.
     """
     member = Recommender.find(model_name)
     parameters = build_config(member.Config, model_config, where=f"model `{model_name}`")
-    graph = TrainingGraph.from_ckg(prune_entities(ckg, config.min_entity_degree), device_of(config.device))
+    device, pruned = device_of(config.device), prune_entities(ckg, config.min_entity_degree)
+    need = training_need(pruned, parameters, len(member.objectives) if to_train else 0, config.batch_size)
+    work = f"{'training' if to_train else 'loading'} {model_name} on {pruned.n_nodes} nodes"
+    advice = f"in GiB: {need}; lower `dim` or `batch_size`, or use a machine with more memory"
+    require_memory(need.total, work, advice=advice, device=device)
+    graph = TrainingGraph.from_ckg(pruned, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return member(parameters, graph)

@@ -149,10 +149,11 @@ def load_model(path: Path, ckg: CollaborativeKG) -> Recommender:
     Raises:
         CheckpointError: if it was trained on another graph, or its state does not fit.
         FileFormatError: if `path` is no model directory, damaged, or of another version.
+        MemoryNeedError: if there is not enough memory.
     """
     manifest = check_graph(path, ckg)
     config = build_config(TrainConfig, {**manifest["train_config"], "device": "auto"}, where=str(path))
-    model = build_model(manifest["model"], ckg, manifest["model_config"], config)
+    model = build_model(manifest["model"], ckg, manifest["model_config"], config, to_train=False)
     try:
         model.load_state_dict(_load(path / "state.pt"))
     except RuntimeError as error:

@@ -181,7 +181,7 @@ def train_together(
     trained = run.finish()
     table = group.gather(model.embedding.detach(), graph.n_nodes)
     if table is not None:
-        whole = build_model(model_name, ckg, model_config, config)
+        whole = build_model(model_name, ckg, model_config, config, to_train=False)
         whole.load_state_dict({"embedding": table})
         trained = dataclasses.replace(trained, model=whole.eval())
         if out is not None:

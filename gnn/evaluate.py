@@ -106,10 +106,10 @@ def _check(model: Recommender, ckg: CollaborativeKG, split: str, ks: Sequence[in
         )
         raise InputError(msg)
     for name in (split, *_SEEN[split]):
-        for what, index, n in zip(("user", "item"), ckg.user_items(name), (ckg.n_users, ckg.n_items), strict=True):
+        for what, index, n in zip(("a user", "an item"), ckg.user_items(name), (ckg.n_users, ckg.n_items), strict=True):
             outside = index[(index < 0) | (index >= n)]
             if len(outside):
-                msg = f"a {what} of `{name}` has the index {int(outside[0])}; expected 0 to {n - 1}"
+                msg = f"{what} of `{name}` has the index {int(outside[0])}; expected 0 to {n - 1}"
                 raise IndexRangeError(msg)
 
 

@@ -123,7 +123,8 @@ def conform(name: str, table: pa.Table) -> pa.Table:
     """Bring a table to the schema of table `name`: order, types, absent optional columns as null.
 
     Raises:
-        SchemaError: for an unknown table or column, a missing column, a value of a wrong type, or a null.
+        SchemaError: for an unknown table or column, a missing column, a value of a wrong type, a null, or a number out
+            of range.
         DuplicateIdError: if two rows have the same key.
     """
     if name not in TABLES:
@@ -137,6 +138,8 @@ def conform(name: str, table: pa.Table) -> pa.Table:
     columns = [_conform_column(name, field, table) for field in spec.schema]
     conformed = pa.table(columns, schema=spec.schema)
     _check_values(name, conformed)
+    if name == "features":
+        _check_vectors(conformed)
     _check_key(name, conformed)
     return conformed
 
@@ -207,6 +210,18 @@ def _check_values(name: str, table: pa.Table) -> None:
                 f"[0, {upper if upper is not None else 'inf'}{']' if upper is not None else ')'}; correct that row"
             )
             raise SchemaError(msg)
+
+
+def _check_vectors(features: pa.Table) -> None:
+    vectors = features["vector"].combine_chunks()
+    values = pc.list_flatten(vectors)
+    finite = pc.fill_null(pc.is_finite(values), False)
+    if not pc.all(finite, min_count=0).as_py():
+        place = pc.index(finite, False).as_py()
+        row = pc.list_parent_indices(vectors)[place].as_py()
+        what = f"table `features`, row {row}: the vector of `{features['entity_id'][row]}` holds {values[place]}"
+        msg = f"{what}; expected finite numbers, encode it again"
+        raise SchemaError(msg)
 
 
 def _check_key(name: str, table: pa.Table) -> None:

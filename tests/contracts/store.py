@@ -115,7 +115,7 @@ def _facts(draw: st.DrawFn, ids: list[str], sources: list[str]) -> dict[str, lis
     node = st.sampled_from(ids + edges)
     texts = draw(st.lists(st.tuples(node, _NAMES, source), max_size=4, unique=True))
     rows["texts"] = [{"entity_id": i, "kind": k, "text": draw(_NAMES), "source": s} for i, k, s in texts]
-    vectors = st.lists(st.floats(width=32, allow_nan=False), max_size=3)
+    vectors = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=3)
     features = draw(st.lists(st.tuples(node, _NAMES), max_size=3, unique=True))
     rows["features"] = [{"entity_id": i, "kind": k, "vector": draw(vectors)} for i, k in features]
     return rows

@@ -79,6 +79,18 @@ def test_evaluation_equals_the_oracle_under_ties(kind: type[Given], split: str, 
     assert evaluation.n_users == len(rows)
 
 
+@pytest.mark.parametrize("kind", [Given, Vectors])
+def test_a_place_that_is_left_empty_is_no_hit(kind: type[Given]) -> None:
+    """Item 0 is to be found, and so few items are left that places stay empty."""
+    model, ckg, _ = case(0, kind)
+    pairs = np.array([[3, 30 + item] for item in range(25)])
+    ckg.interactions.update(train=pairs[5:], valid=pairs[:0], test=pairs[:2])
+    metrics = evaluate(model, ckg, ks=(20,)).metrics
+    assert metrics["recall@20"] == 1.0
+    assert metrics["precision@20"] == 2 / 20
+    assert metrics["ndcg@20"] <= 1.0
+
+
 def test_users_without_test_items_are_skipped_and_more_ranks_than_items_are_allowed() -> None:
     model, ckg, _ = case(1)
     only = {**ckg.interactions, "test": ckg.interactions["test"][:1]}

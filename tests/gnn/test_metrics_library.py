@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gnn.evaluate import evaluate
 from gnn.metrics import METRICS
 from tests.gnn.graphs import random_ckg
-from tests.gnn.test_evaluate import Given, sets_of
+from tests.gnn.test_evaluate import Given, Vectors, sets_of
 
 THEIR_NAMES = {"recall": "recall", "ndcg": "ndcg", "precision": "precision", "hit": "hit_rate", "mrr": "mrr"}
 KS = (1, 3, 10, 40)
@@ -16,9 +16,17 @@ KS = (1, 3, 10, 40)
 
 @pytest.mark.slow  # ranx compiles itself when it is first used: a minute, once
 @pytest.mark.filterwarnings("ignore:unsafe cast")
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(2, 30), st.integers(1, 4))
+@given(
+    st.sampled_from([Given, Vectors]),
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 12),
+    st.integers(2, 30),
+    st.integers(1, 4),
+)
 @settings(max_examples=40, deadline=None)
-def test_every_metric_equals_ranx_under_ties(seed: int, n_users: int, n_items: int, n_levels: int) -> None:
+def test_every_metric_equals_ranx_under_ties(
+    kind: type[Given], seed: int, n_users: int, n_items: int, n_levels: int
+) -> None:
     """Scores are integers below `n_levels`, so most items are tied, and k goes beyond the number of items.
 
     Ties are the one thing that has no common definition: ranx leaves them to an unstable sort, here the lower item
@@ -42,7 +50,7 @@ def test_every_metric_equals_ranx_under_ties(seed: int, n_users: int, n_items: i
     qrels = {name[user]: {f"i{item}": 1 for item in items} for user, items in relevant.items()}
     wanted = [f"{theirs}@{k}" for theirs in THEIR_NAMES.values() for k in KS]
     expected = ranx.evaluate(ranx.Qrels(qrels), ranx.Run(run), wanted, return_mean=False)
-    got = evaluate(Given(table, ckg), ckg, ks=KS).per_user
+    got = evaluate(kind(table, ckg), ckg, ks=KS).per_user
     for ours, theirs in THEIR_NAMES.items():
         for k in KS:
             np.testing.assert_allclose(got[f"{ours}@{k}"], expected[f"{theirs}@{k}"], atol=1e-12, err_msg=f"{ours}@{k}")

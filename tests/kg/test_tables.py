@@ -46,6 +46,16 @@ def test_a_confidence_outside_its_range_is_refused(value: float) -> None:
         conform("triples", triples(confidence=[1.0, value]))
 
 
+@pytest.mark.parametrize(("value", "said"), [(float("nan"), "nan"), (float("-inf"), "-inf"), (None, "None")])
+def test_a_vector_that_is_not_finite_is_refused(value: float | None, said: str) -> None:
+    rows = [
+        {"entity_id": i, "kind": "minilm", "vector": v} for i, v in (("a", []), ("b", [1.0, 2.0]), ("c", [0.5, value]))
+    ]
+    with pytest.raises(SchemaError, match=f"`features`, row 2: the vector of `c` holds {said}; expected finite"):
+        conform("features", pa.Table.from_pylist(rows))
+    assert len(conform("features", pa.Table.from_pylist(rows[:2]))) == 2
+
+
 def test_an_infinite_weight_is_refused() -> None:
     rows = [{"hyperedge_id": "h", "relation": "r", "weight": float("inf"), "source": "s"}]
     with pytest.raises(SchemaError, match=r"`weight`, row 0: inf is outside \[0, inf\)"):
