@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from gnn.bench.row import Machine, Row
+from gnn.bench.row import Kind, Machine, Row
 from gnn.bench.setting import Setting
 from kg.config import build_config
 from kg.errors import FileFormatError
@@ -22,7 +22,7 @@ from kg.files import code_version, write_json
 _FORMAT = "gnn-bench"
 _VERSION = 1
 _LIBRARIES = ("torch", "torch-geometric", "numba", "numpy", "scipy", "triton")
-_HEAD = ("task", "route", "ms", "x floor", "extra MB", "peer", "peer ms", "ratio")
+_HEAD = ("task", "route", "ms", "x floor", "extra MB", "times as long: peer (ms)")
 _GIGA = 1e9
 
 
@@ -106,16 +106,16 @@ def read_record(path: Path) -> Record:
 
 
 def markdown(records: Iterable[Record]) -> str:
-    """Return a table for each run, as it stands in the README: predicted rows in a table of their own."""
+    """Return a table for each run, as it stands in the README: predicted rows in a table of their own, notes below."""
     return "\n\n".join(part for record in records for part in _tables(record))
 
 
 def lines(rows: Sequence[Row]) -> list[str]:
-    """Return the cells of rows as aligned lines of text, for a terminal."""
-    cells = [_HEAD, *map(_cells, rows)]
-    widths = [max(len(row[k]) for row in cells) for k in range(len(_HEAD))]
-    table = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return [table[0], *(line + f"  ({row.note})" * bool(row.note) for line, row in zip(table[1:], rows, strict=True))]
+    """Return rows as aligned lines of text and then their notes, for a terminal."""
+    cells = [_HEAD, *_lines_of(rows)]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(_HEAD))]
+    table = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    return [*table, *_notes(rows)]
 
 
 def cpu_model() -> str:
@@ -138,10 +138,10 @@ def _tables(record: Record) -> list[str]:
     )
     measured = [row for row in record.rows if row.kind != "predicted"]
     predicted = [row for row in record.rows if row.kind == "predicted"]
-    parts = [about + ":", _table(_HEAD, [_cells(row) for row in measured])]
+    parts = [about + ":", _table(_HEAD, _lines_of(measured)), "\n".join(f"- {note}" for note in _notes(measured))]
     if predicted:
         parts += ["Predicted, not measured, from the bytes that each kernel moves:", _predicted_table(predicted)]
-    return parts
+    return [part for part in parts if part]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -154,14 +154,40 @@ def _predicted_table(rows: Sequence[Row]) -> str:
     return _table(head, cells)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    own = _number(row.ms) + " (x)" * (row.kind == "extrapolated")
-    spread = f" ({_number(row.min_ms)} to {_number(row.max_ms)}, n {row.n})" if row.n > 1 else ""
-    peer_ms = _number(row.peer_ms) + " (x)" * (row.peer_kind == "extrapolated")
-    beside = (row.peer or "", peer_ms, "" if row.ratio is None else f"{row.ratio:.1f}")
-    floors = "" if row.floors is None else f"{row.floors:.1f}"
+def _lines_of(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return the cells of one line for each way of ours, its peers side by side."""
+    ways: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        ways.setdefault((row.task, row.route, row.device), []).append(row)
+    return [_cells(way) for way in ways.values()]
+
+
+def _cells(way: Sequence[Row]) -> tuple[str, ...]:
+    row = way[0]
     route = f"{row.route}, {row.device}" if row.kind == "predicted" else row.route
-    return (row.task, route, own + spread, floors, _amount(row.extra_bytes, 1e6), *beside)
+    spread = f" ({_number(row.min_ms)} to {_number(row.max_ms)}, n {row.n})" if row.n > 1 else ""
+    floors = "" if row.floors is None else f"{row.floors:.1f}"
+    return (row.task, route, _time(row.ms, row.kind) + spread, floors, _amount(row.extra_bytes, 1e6), _peers(way))
+
+
+def _peers(way: Sequence[Row]) -> str:
+    """Say how many times as long each peer takes."""
+    return ", ".join(
+        f"{row.ratio:.{0 if row.ratio >= 10 else 1}f}x {row.peer} ({_time(row.peer_ms, row.peer_kind)})"
+        for row in way
+        if row.ratio is not None
+    )
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    found = {text for row in rows for text in row.note.split("; ") if text}
+    marked = "(x) is extrapolated from a part"
+    kinds = {kind for row in rows for kind in (row.kind, row.peer_kind)}
+    return sorted(found) + [marked] * ("extrapolated" in kinds)
+
+
+def _time(value: float | None, kind: Kind | None) -> str:
+    return _number(value) + " (x)" * (kind == "extrapolated")
 
 
 def _number(value: float | None) -> str:

@@ -17,6 +17,7 @@ from gnn.bench.setting import TOY, Setting, pick_device
 from gnn.bench.task import Bar, Contender, Part, Task
 from gnn.errors import InputError
 
+ROOT = Path(__file__).parents[2]
 SETTING = Setting(TOY, "cpu", 1)
 MACHINE = Machine(bandwidth=2e9, flop_rate=1e9)
 KEYS = {f.name for f in dataclasses.fields(Row)}
@@ -176,16 +177,30 @@ def test_a_table_is_made_from_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     main(["bench", "spmm", "--data", TOY, "--threads", "1", "--repeats", "1", "--json", str(file)])
     record = read_record(file)
     row = Row("t", "r", "cpu", 2, 12.345, 1, 6.0, "p", 1234.5, 100.0, 12.0, 13.0, n=3, extra_bytes=17_000_000)
-    predicted = Row("t", "cuda", "H100 (predicted)", None, 3.0, bytes=5_000_000, kind="predicted")
-    extrapolated = dataclasses.replace(row, peer_kind="extrapolated", n=1)
-    text = markdown([dataclasses.replace(record, rows=(row, extrapolated, predicted))])
-    assert "| t | r | 12.3 (12 to 13, n 3) | 2.1 | 17 | p | 1,234 | 100.0 |" in text
-    assert "| t | r | 12.3 | 2.1 | 17 | p | 1,234 (x) | 100.0 |" in text
+    rows = (
+        row,
+        dataclasses.replace(row, peer="q", peer_kind="extrapolated", ratio=2.04, note="q: slow; q: odd"),
+        dataclasses.replace(row, peer="s", ratio=None, peer_ms=None, note="s: not installed"),
+        dataclasses.replace(row, route="alone", peer=None, ratio=None, n=1, floor_ms=None, extra_bytes=None),
+        Row("t", "cuda", "H100 (predicted)", None, 3.0, bytes=5_000_000, kind="predicted"),
+    )
+    text = markdown([dataclasses.replace(record, rows=rows)])
+    assert "| t | r | 12.3 (12 to 13, n 3) | 2.1 | 17 | 100x p (1,234), 2.0x q (1,234 (x)) |" in text
+    assert "| t | alone | 12.3 |  |  |  |" in text
+    assert "- q: odd\n- q: slow\n- s: not installed\n- (x) is extrapolated from a part\n" in text
     assert "Predicted, not measured" in text
     assert "| t | cuda | H100 (predicted) | 5 | 3 |" in text
     capsys.readouterr()
     assert main(["bench", "--table", str(file)]) == 0
     assert capsys.readouterr().out == markdown([record]) + "\n"
+
+
+def test_the_readme_shows_the_published_runs_as_they_are_printed() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    published = sorted((ROOT / "results" / "bench").glob("*.json"))
+    shown = readme.partition("<!-- bench -->\n")[2].partition("\n<!-- /bench -->")[0]
+    wanted = markdown(read_record(path) for path in published)
+    assert shown == wanted, "paste what `python -m gnn bench --table results/bench/*.json` prints between the markers"
 
 
 def test_ctrl_c_keeps_the_rows_of_finished_tasks(
