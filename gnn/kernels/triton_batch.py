@@ -42,7 +42,7 @@ def mark(nodes: Tensor, slot: Tensor) -> Mentions:
     """
     check_device(mark_slots, slot)
     ordered, order = torch.sort(nodes, stable=True)
-    mark_slots[(triton.cdiv(len(nodes), _BLOCK),)](slot, ordered, len(nodes), BLOCK=_BLOCK)
+    mark_slots[(triton.cdiv(len(nodes), _BLOCK),)](slot, ordered, len(nodes), BLOCK=_BLOCK, enable_fp_fusion=True)
     return Mentions(nodes, ordered, order)
 
 
@@ -68,7 +68,7 @@ def loss_and_gradient(
     nodes = mentions.nodes
     n, dim = len(nodes) // 3, embedding.shape[1]
     sizes = tile(dim, embedding)
-    block_b, shared = min(sizes["BLOCK_E"], 8), {key: sizes[key] for key in ("DIM", "BLOCK_D", "num_warps")}
+    block_b, shared = min(sizes["BLOCK_E"], 8), {k: v for k, v in sizes.items() if k not in ("BLOCK_E", "SPLIT", "ACC")}
     losses, slopes = embedding.new_empty(n), embedding.new_empty(n)
     pair_loss[(triton.cdiv(n, block_b),)](
         losses, slopes, nodes, slot, vectors, embedding, l2, n, BLOCK_B=block_b, **shared

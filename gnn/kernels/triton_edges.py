@@ -90,7 +90,7 @@ def _statistics(parts: Parts, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _options(values: Tensor) -> dict[str, Any]:
-    return {key: value for key, value in tile(1, values).items() if key in ("SPLIT", "ACC", "num_warps")}
+    return {key: value for key, value in tile(1, values).items() if key not in ("DIM", "BLOCK_D", "BLOCK_E")}
 
 
 @triton.jit

@@ -77,7 +77,7 @@ def tile(dim: int, x: Tensor) -> dict[str, Any]:
     accumulator = tl.float64 if x.dtype == torch.float64 else tl.float32
     warps = min(max(block_e * block_d // _TILE, 1), _MOST_WARPS)
     sizes = {"DIM": dim, "BLOCK_D": block_d, "BLOCK_E": block_e, "SPLIT": SPLIT}
-    return {**sizes, "ACC": accumulator, "num_warps": warps}
+    return {**sizes, "ACC": accumulator, "num_warps": warps, "enable_fp_fusion": True}
 
 
 def accumulator_type(x: Tensor) -> torch.dtype:

@@ -61,15 +61,14 @@ def product(operands: Product, out: Tensor) -> Tensor:
     Returns:
         `out`.
     """
-    sums, options = _begin(operands, out)
-    csr, scaled = operands.csr, operands.scale is not None
-    combine_rows[(csr.n_rows,)](
+    sums, options = _begin(operands)
+    combine_rows[(operands.csr.n_rows,)](
         out,
         operands.base,
         *sums,
         FACTOR=operands.factor,
         SPARSE_BASE=operands.sparse_base,
-        SCALE_ROW=scaled,
+        SCALE_ROW=operands.scale is not None,
         SCALE_RESULT=operands.scale_result,
         **options,
     )
@@ -85,9 +84,8 @@ def product_and_adam(operands: Product, count: Tensor, l2: float, state: tuple[T
         l2: weight of that.
         state: parameter, first and second moment, each (n_rows, d), and the rates of `adam_rates`, (7,).
     """
-    sums, options = _begin(operands, state[0])
-    grid = (operands.csr.n_rows,)
-    step_rows[grid](*state, operands.base, count, l2, *sums, **options)
+    sums, options = _begin(operands)
+    step_rows[(operands.csr.n_rows,)](*state, operands.base, count, l2, *sums, **options)
 
 
 def adam_rates(constants: Tensor, step: Tensor) -> Tensor:
@@ -104,7 +102,7 @@ def adam_rates(constants: Tensor, step: Tensor) -> Tensor:
     return torch.cat([lr / left[:1], left[1:].rsqrt(), decay, 1 - decay, eps]).float()
 
 
-def _begin(operands: Product, out: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _begin(operands: Product) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Sum the parts of long rows; return the operands that all kernels share, and the options."""
     csr, x = operands.csr, operands.x
     check_device(combine_rows, x)

@@ -1,7 +1,8 @@
 """The route of Triton kernels, on CUDA or interpreted; see `gnn.sparse.route.Route`.
 
 Products run through Triton, not cuSPARSE: which of the two wins on a plain valued product was not measured. Ranking is
-PyTorch's: its product and radix selection move 44 GB for all users of Gowalla, a few hundredths of a second.
+PyTorch's: for all users of Gowalla its product and radix selection move some 29 GB, by `gnn.bench.cuda_model` about a
+hundredth of a second, so there is little for a fused kernel to save.
 """
 
 from typing import Any

@@ -16,6 +16,8 @@ from tests.gnn.graphs import random_ckg
 
 HAS_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if HAS_GPU else "cpu")
+# NumPy, as the interpreter, also divides in lanes of a tile that are not stored
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in divide:RuntimeWarning")
 needs_gpu = pytest.mark.skipif(not HAS_GPU, reason="needs a CUDA device; the interpreter has neither warps nor graphs")
 
 ROW = torch.tensor([2, 0, 2, 2, 0, 4, 2, 2, 2])
@@ -78,8 +80,9 @@ def test_tables_of_bfloat16_keep_sums_in_float32() -> None:
     assert 1e-6 < error < 2**-8 * np.abs(expected).max(), "rounded between layers, and no more than that"
 
 
-@pytest.mark.parametrize("dim", [1, 5, 64])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("dim", "dtype"), [(1, torch.float64), (5, torch.float32), (64, torch.float32), (64, torch.bfloat16)]
+)
 def test_products_of_any_width_and_type_are_dense_products(pattern: sparse.Csr, dim: int, dtype: torch.dtype) -> None:
     values, x = normals(9, dtype=dtype).detach(), normals(4, dim, dtype=dtype, seed=2).detach()
     for given in (values, None):
@@ -97,6 +100,25 @@ def test_a_row_of_hundreds_of_entries_is_summed_in_parts() -> None:
     torch.testing.assert_close(cuda_route.multiply(csr, logits, x), dense(csr, logits) @ x)
     torch.testing.assert_close(cuda_route.attend(csr, logits, x), torch_route.attend(csr, logits, x))
     torch.testing.assert_close(cuda_route.edge_softmax(csr, logits), torch_route.edge_softmax(csr, logits))
+
+
+def test_rows_wider_than_a_tile_take_more_warps() -> None:
+    csr, x = (
+        sparse.csr_from_edges(torch.tensor([1, 1]).to(DEVICE), torch.tensor([0, 1]).to(DEVICE), 2, 2)[0],
+        normals(2, 1500),
+    )
+    assert triton_plan.tile(1500, x)["num_warps"] == 2
+    torch.testing.assert_close(cuda_route.multiply(csr, None, x.detach())[1], x.detach().sum(0))
+
+
+def test_a_pattern_without_an_entry_gives_zeros_and_nothing() -> None:
+    none = torch.zeros(0, dtype=torch.int64, device=DEVICE)
+    csr, x, logits = sparse.csr_from_edges(none, none, 3, 2)[0], normals(2, 4).detach(), normals(0).detach()
+    assert cuda_route.multiply(csr, None, x).tolist() == [[0.0] * 4] * 3
+    assert cuda_route.attend(csr, logits, x)[0].tolist() == [[0.0] * 4] * 3
+    assert (
+        cuda_route.edge_softmax(csr, logits).shape == cuda_route.edge_dot(csr, normals(3, 4).detach(), x).shape == (0,)
+    )
 
 
 def test_spmm_differentiates_both_sides(pattern: sparse.Csr) -> None:
@@ -127,6 +149,20 @@ def test_attending_is_a_softmax_and_a_product_and_differentiates_both_sides(patt
     assert total[[1, 3]].tolist() == [0, 0]
     with use_route("cuda"):
         assert torch.autograd.gradcheck(lambda v, t: sparse.attend(pattern, v, t), (logits, x), fast_mode=True)
+
+
+def test_attention_of_bfloat16_keeps_its_sums_in_float32(pattern: sparse.Csr) -> None:
+    logits, x = normals(9, dtype=torch.float32).detach(), normals(4, 64, dtype=torch.bfloat16, seed=2).detach()
+    y, high, total = cuda_route.attend(pattern, logits, x)
+    expected = torch_route.attend(pattern, logits.double(), x.double())
+    torch.testing.assert_close(y, expected[0].bfloat16())
+    torch.testing.assert_close(total, expected[2].float(), rtol=1e-6, atol=1e-6)
+    grad = normals(5, 64, dtype=torch.bfloat16, seed=3).detach()
+    found = cuda_route.attend_backward(pattern, logits, high, total, x, y, grad)[0]
+    wanted = torch_route.attend_backward(
+        pattern, logits.double(), *expected[1:], x.double(), y.double(), grad.double()
+    )[0]
+    torch.testing.assert_close(found, wanted.float(), rtol=1e-5, atol=1e-5)
 
 
 def test_softmax_survives_large_logits_and_gives_minus_infinity_no_weight(pattern: sparse.Csr) -> None:
