@@ -14,7 +14,7 @@ from kg.terms import TRAIN
 _GIB = 1 << 30
 _FLOAT = 4
 _EDGE = 64  # bytes: indices of an interaction or fact, both CSR directions, what building them holds at once
-_FACT_EDGE = 150  # where a model keeps relations, attention and keys of facts
+_FACT_EDGE = 200  # where a model keeps relations, attention and keys of facts
 _SCORED_AT_ONCE = 1024
 
 
