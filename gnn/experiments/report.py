@@ -137,7 +137,7 @@ def _run_row(outcome: Outcome, keeps_curve: bool) -> Row:
     values = outcome.values
     numbers = {key: round(values[key], 3) for key in ("seconds", "evaluation_seconds")}
     row = {**_about(outcome), "metrics": _rounded(values["metrics"]), **numbers, "best_epoch": values["best_epoch"]}
-    row |= {"n_epochs": len(outcome.curve), "n_users": values["n_users"]}
+    row |= {"n_epochs": len(outcome.curve), "n_users": values["n_users"], "commit": values["commit"]}
     return row | (_curve(outcome) if keeps_curve else {})
 
 

@@ -30,7 +30,7 @@ from kg.ckg import CollaborativeKG
 from kg.config import build_config, config_dict
 from kg.controls import random_graph
 from kg.errors import ConfigError, FileFormatError
-from kg.files import atomic_directory, read_manifest, write_manifest
+from kg.files import atomic_directory, code_version, read_manifest, write_manifest
 from kg.graph import Graph
 from kg.progress import Progress, silent
 from kg.source import Source
@@ -67,17 +67,19 @@ class Run:
         return f"{self.model}-{self.graph}-{self.seed}"
 
     def directory(self, work: Path, data: str) -> Path:
-        """Return where the run is kept: a changed parameter or data set gives another place, so nothing is stale.
+        """Return where the run is kept: another parameter or data set gives another place, so nothing is stale.
+
+        What is at its default does not count, so that a parameter that gnn learns later leaves earlier runs in place.
 
         Args:
             work: the folder of all runs.
             data: the fingerprint of the data set.
         """
-        parameters = [self.config]
+        chosen = [self.config]
         if self.loop is not None:
             own = build_config(Recommender.find(self.model).Config, self.config)
-            parameters = [config_dict(own), config_dict(self.loop)]
-        text = json.dumps([data, *parameters], sort_keys=True)
+            chosen = [_chosen(own), _chosen(self.loop)]
+        text = json.dumps([data, *chosen], sort_keys=True)
         return work / f"{self.title}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -88,7 +90,8 @@ class Outcome:
     Attributes:
         run: which it was.
         state: `finished`; `refused` if this machine lacks the memory or the library; else `unfinished`.
-        values: metrics (all of them), n_users, best_epoch, n_epochs, seconds where finished; `reason` where refused.
+        values: `reason` where refused; metrics, n_users, best_epoch, seconds, evaluation_seconds and the commit that
+            trained where finished.
         curve: a row for each epoch, as `gnn.checkpoint.Trained` has it.
         per_user: user_id and a column for each metric, where finished.
     """
@@ -204,7 +207,8 @@ def _execute_one(experiment: Experiment, run: Run, folder: Path, work: Path, pro
         if why_not(run.model) is None:
             peer, seconds = fit_als(ckg, run.config, run.seed)
             found = evaluate(peer, ckg, TEST, experiment.protocol.ks)
-            _keep(Outcome(run, "finished", _values(found, 0, seconds), _NO_CURVE, found.per_user), target)
+            values = _values(found, 0, seconds, code_version()["commit"])
+            _keep(Outcome(run, "finished", values, _NO_CURVE, found.per_user), target)
         return
     model_dir = _model_of(target)
     try:
@@ -214,13 +218,13 @@ def _execute_one(experiment: Experiment, run: Run, folder: Path, work: Path, pro
     except MemoryNeedError:
         return  # `collect` says so, and a machine with more memory tries again
     manifest = read_manifest(model_dir, MODEL_FORMAT)
-    values = _values(found, manifest["best_epoch"], manifest["seconds"])
+    values = _values(found, manifest["best_epoch"], manifest["seconds"], manifest["code"]["commit"])
     _keep(Outcome(run, "finished", values, pq.read_table(model_dir / "curve.parquet"), found.per_user), target)
 
 
-def _values(found: Evaluation, best_epoch: int, seconds: float) -> dict[str, Any]:
+def _values(found: Evaluation, best_epoch: int, seconds: float, commit: str | None) -> dict[str, Any]:
     times = {"seconds": seconds, "evaluation_seconds": found.seconds}
-    return {"metrics": found.metrics, "n_users": found.n_users, "best_epoch": best_epoch, **times}
+    return {"metrics": found.metrics, "n_users": found.n_users, "best_epoch": best_epoch, **times, "commit": commit}
 
 
 def _keep(outcome: Outcome, target: Path) -> None:
@@ -248,6 +252,11 @@ def _unfinished(run: Run, data: Data, model_dir: Path) -> Outcome:
 
 def _without_result(run: Run, state: str, reason: str | None = None) -> Outcome:
     return Outcome(run, state, {} if reason is None else {"reason": reason}, _NO_CURVE, pa.table({}))
+
+
+def _chosen(config: Any) -> dict[str, Any]:
+    default = config_dict(type(config)())
+    return {name: value for name, value in config_dict(config).items() if value != default[name]}
 
 
 def _model_of(target: Path) -> Path:
