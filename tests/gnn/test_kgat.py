@@ -9,6 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from gnn.bench.kgat_peer import PeerKGAT
+from gnn.bench.measure import measure_task
+from gnn.bench.row import Machine
+from gnn.bench.setting import TOY, Setting
+from gnn.bench.task import Task
 from gnn.data import TrainingGraph
 from gnn.kernels import cpu_kgat
 from gnn.models.kgat import KGAT
@@ -274,3 +279,59 @@ class TestDifferentiable(RecommenderContract):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(KGAT, "Config", _Differentiable)
             yield KGAT
+
+
+@pytest.mark.parametrize("name", ["kgat-cf-step", "kgat-kg-step", "kgat-attention", "kgat-epoch"])
+def test_the_benchmark_times_a_peer_that_computes_the_same(name: str) -> None:
+    rows = measure_task(Task.find(name)(), Setting(TOY, "cpu", 1), Machine(bandwidth=2e9, flop_rate=1e9), 1)
+    assert [(row.route, row.peer) for row in rows] == [("compiled", "coo-autograd"), ("torch", "coo-autograd")]
+    assert [row.note for row in rows if "differs" in row.note or "gives" in row.note] == []
+    assert all(row.ms and row.peer_ms and row.floor_ms for row in rows)
+
+
+def test_an_epoch_is_its_steps_and_one_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gnn.bench.kgat._BATCH", 100)
+    monkeypatch.setattr("gnn.bench.kgat._FACT_BATCH", 500)
+    for contender in Task.find("kgat-epoch")().contenders(Setting(TOY, "cpu", 1)):
+        assert [part.times for part in contender.parts] == [8, 4, 1]  # 750 interactions, 2 * (750 + 200) edges
+
+
+def without_parallel_edges(seed: int) -> CollaborativeKG:
+    """Confidences are 1, too: then the usual form and ours are one model."""
+    ckg = random_ckg(seed, n_users=12, n_items=15, n_entities=30)
+    pairs = {(int(u), int(i)) for u, i in ckg.interactions["train"]}
+    kept = []
+    for place, (h, _, t) in enumerate(ckg.triples.tolist()):
+        if h != t and (h, t) not in pairs and (t, h) not in pairs:
+            pairs.add((h, t))
+            kept.append(place)
+    return dataclasses.replace(ckg, triples=ckg.triples[kept], confidence=np.ones(len(kept)))
+
+
+def test_the_peer_has_our_losses_and_gradients_where_no_edges_are_parallel() -> None:
+    torch.manual_seed(0)
+    model = KGAT(
+        dataclasses.replace(CONFIG, init_std=0.5, dropout=0.0), TrainingGraph.from_ckg(without_parallel_edges(2))
+    )
+    peer = PeerKGAT(model)
+    facts = FactBatch(*(torch.tensor(c) for c in zip(*[(8, 0, 1, 3), (9, 2, 17, 4), (17, 2, 9, 5)], strict=True)))
+    for each in (model, peer):
+        each.after_epoch()
+    for batch in (BATCH, facts):
+        losses = [each.loss(batch) for each in (model, peer)]
+        torch.testing.assert_close(*losses, rtol=1e-6, atol=1e-7)
+        for loss in losses:
+            loss.backward()
+    ours, theirs = (dict(each.named_parameters()) for each in (model, peer))
+    assert ours.keys() == theirs.keys()
+    for name, parameter in ours.items():
+        torch.testing.assert_close(parameter.grad, theirs[name].grad, rtol=1e-5, atol=1e-6)
+
+
+def test_the_benchmark_tells_an_attention_that_differs() -> None:
+    task, ckg = Task.find("kgat-attention")(), without_parallel_edges(2)
+    model = KGAT(CONFIG, TrainingGraph.from_ckg(ckg))
+    peer = PeerKGAT(model)
+    assert task.difference(model, peer) == ""
+    model.attention[3] += 0.25
+    assert task.difference(model, peer) == "differs by up to 0.25"
