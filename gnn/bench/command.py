@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gnn.bench.record import Record, lines, markdown, new_record, read_record, w
 from gnn.bench.row import Row, missed
 from gnn.bench.setting import GOWALLA, SYNTHETIC, Setting, pick_device
 from gnn.bench.task import Task
-from gnn.errors import BarError, InputError
+from gnn.errors import BarError, GnnError, InputError
 
 EXAMPLE = """examples:
   python -m gnn bench --list
@@ -70,7 +71,8 @@ def bench(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _measure(tasks: list[type[Task]], setting: Setting, parsed: argparse.Namespace) -> Record:
     """Run tasks and keep each one's rows as soon as it is done."""
-    setting.ckg  # noqa: B018  absent data is said before anything is timed
+    if any(task.reads_data for task in tasks):
+        setting.ckg  # noqa: B018  absent data is said before anything is timed
     machine = measure_machine(setting)
     record = new_record(setting, machine, parsed.repeats)
     rows: list[Row] = []
@@ -79,8 +81,11 @@ def _measure(tasks: list[type[Task]], setting: Setting, parsed: argparse.Namespa
             rows += found
             record = _keep(record, rows, parsed.file)
             sys.stderr.write("\n")
+    except GnnError:
+        _show(rows)
+        raise
     except KeyboardInterrupt as stop:
-        sys.stdout.write("\n".join(lines(rows)) + "\n")
+        _show(rows)
         kept = sorted({row.task for row in rows})
         where = f" in `{parsed.file}`" if parsed.file and rows else ""
         msg = f"finished and kept{where}: {', '.join(kept) or 'no task'}"
@@ -100,7 +105,7 @@ def _check(tasks: list[type[Task]], device: str, record: Record) -> None:
     bars = [(task.name, bar) for task in tasks for bar in task.bars if bar.device == device]
     failed = [text for name, bar in bars if (text := missed(name, bar, record.rows))]
     if failed:
-        sys.stdout.write("\n".join(lines(record.rows)) + "\n")
+        _show(record.rows)
         msg = f"{len(failed)} of {len(bars)} bars do not hold: " + "; ".join(failed)
         raise BarError(msg)
 
@@ -113,6 +118,10 @@ def _about(task: type[Task]) -> list[str]:
         for b in task.bars
     ]
     return [f"{task.name:<16} {first}", *bars]
+
+
+def _show(rows: Sequence[Row]) -> None:
+    sys.stdout.write("".join(line + "\n" for line in lines(rows)) if rows else "")
 
 
 def _show_progress(done: int, total: int | None, note: str = "") -> None:

@@ -81,10 +81,12 @@ class Task(Registered, package="gnn.bench"):
 
     Attributes:
         bars: what must hold of the rows.
+        reads_data: whether it takes the graph of the setting; False where it makes one of its own.
         most_repeats: repeat at most so often, however often the command line asks: for tasks that take long.
     """
 
     bars: ClassVar[tuple[Bar, ...]] = ()
+    reads_data: ClassVar[bool] = True
     most_repeats: ClassVar[int] = 100
 
     def contenders(self, setting: Setting) -> Sequence[Contender]:

@@ -50,6 +50,12 @@ class Counting(Task):
         ]
 
 
+@pytest.fixture(autouse=True)
+def _no_other_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Peers in processes of their own have their own tests."""
+    monkeypatch.setattr("gnn.bench.worker.ENVIRONMENT", Path("nowhere"))
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that says how long the last run took: 1, 2, 3, ... s."""
@@ -127,7 +133,7 @@ def test_every_step_gives_the_loss_of_ours_and_the_same_one_after_two_steps_of_a
     assert len(batches) > 3
     steps = lightgcn_step.own_steps(SETTING)
     losses = {name: [float(step(batch)) for batch in batches[:3]] for name, step in steps.items()}
-    for peer in lightgcn_step.peers(SETTING):
+    for peer in (p for p in lightgcn_step.peers(SETTING) if not p.absent):
         losses[peer.name] = [float(peer.parts[0].run()) for _ in range(3)]  # type: ignore[arg-type]
     assert {"fused", "fused-bf16", "compiled", "torch", "pyg-edge-index", "pyg-sparse-csr", "coo-autograd"} <= set(
         losses
@@ -219,6 +225,21 @@ def test_ctrl_c_keeps_the_rows_of_finished_tasks(
     record = read_record(file)
     assert not record.finished
     assert [row.task for row in record.rows] == ["sampling"]
+
+
+def test_an_error_in_a_later_task_keeps_the_rows_of_the_ones_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: object) -> Iterator[list[Row]]:
+        yield [Row("sampling", "r", "cpu", 2, 1.0)]
+        msg = "no luck"
+        raise InputError(msg)
+
+    monkeypatch.setattr("gnn.bench.command.run_tasks", failing)
+    assert main(["bench", "sampling", "spmm", "--data", TOY]) == 1
+    said = capsys.readouterr()
+    assert "sampling  r" in said.out
+    assert said.err.endswith("error: no luck\n")
 
 
 def test_check_exits_1_and_names_the_bars_that_do_not_hold(
