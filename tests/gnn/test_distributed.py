@@ -77,6 +77,13 @@ class _Entry:
         self.process(rank)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _warm() -> None:
+    """Make torch import what it imports at a first step, once and before any fork."""
+    with use_route("torch"):
+        train("lightgcn", CKG, MODEL, dataclasses.replace(CONFIG, epochs=1))
+
+
 def state_of(trained: Trained | None) -> dict[str, Any] | None:
     if trained is None:
         return None
@@ -199,10 +206,17 @@ def test_the_first_table_is_the_one_that_one_process_draws(dim: int, monkeypatch
             assert torch.equal(PartOfLightGCN(config, graph, Group(rank, 3)).embedding, whole[rank::3])
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return trained_by(2, tmp_path_factory.mktemp("whole"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before writing", "while writing", "before the others wrote", "before renaming"])
-def test_a_process_killed_at_any_moment_of_a_checkpoint_loses_nothing(moment: str, tmp_path: Path) -> None:
-    whole, out = trained_by(2, tmp_path / "whole"), tmp_path / "model"
+def test_a_process_killed_at_any_moment_of_a_checkpoint_loses_nothing(
+    moment: str, uninterrupted: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
 
     def work(group: Group) -> Any:
         if group.rank == 1:
@@ -215,8 +229,8 @@ def test_a_process_killed_at_any_moment_of_a_checkpoint_loses_nothing(moment: st
     assert "process 0 of 2 lost contact with another, which died or hung" in str(first)
     assert "they go on from the last checkpoint" in str(first)
     again = trained_by(2, tmp_path / "again", out)
-    assert again["curve"] == whole["curve"]
-    assert torch.equal(again["embedding"], whole["embedding"])
+    assert again["curve"] == uninterrupted["curve"]
+    assert torch.equal(again["embedding"], uninterrupted["embedding"])
     assert [p.name for p in tmp_path.glob("model*")] == ["model"]
 
 
@@ -316,7 +330,7 @@ def test_a_model_made_together_loads_as_any_other(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_torchrun_trains_and_goes_on_after_a_kill(tmp_path: Path) -> None:
     write_synthetic(SyntheticConfig(300, 200, 6000, seed=1), tmp_path / "graph")
-    config = dataclasses.replace(CONFIG, epochs=30, batch_size=256)
+    config = dataclasses.replace(CONFIG, epochs=20, batch_size=512)
     changed = {
         f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.default != getattr(config, f.name)
     }
@@ -333,7 +347,7 @@ def test_torchrun_trains_and_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert killed.returncode == 1
     assert "Signal 9 (SIGKILL)" in complaint
     again = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
-    assert again.stdout.count(f"{out}: lightgcn, 30 epochs") == 1
+    assert again.stdout.count(f"{out}: lightgcn, 20 epochs") == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["graph", "model"]
     ckg = read_ckg(tmp_path / "graph")
     expected = train("lightgcn", ckg, MODEL, config, tmp_path / "alone").model.state_dict()["embedding"]
