@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gnn.bench import lightgcn_peers
 from gnn.bench.setting import Setting
-from gnn.bench.spmm import routes
+from gnn.bench.spmm import note_of, routes
 from gnn.bench.task import Bar, Contender, Part, Task
 from gnn.bench.worker import Worker, outside
 from gnn.models.lightgcn import LightGCN
@@ -45,7 +45,13 @@ class LightGCNStep(Task, name="lightgcn-step"):
         batches = first_batches(setting)
         steps = own_steps(setting).items()
         ours = [
-            Contender(name, (Part(walk(step, batches)),), size_bytes=step_bytes(setting, name)) for name, step in steps
+            Contender(
+                name,
+                (Part(walk(step, batches)),),
+                size_bytes=step_bytes(setting, name),
+                note=note_of(name, setting),
+            )
+            for name, step in steps
         ]
         return [*ours, *peers(setting)]
 

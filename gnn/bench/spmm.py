@@ -22,6 +22,11 @@ def routes(setting: Setting) -> tuple[Name, ...]:
     return ("torch",) if find_spec("numba") is None else ("compiled", "torch")
 
 
+def note_of(name: str, setting: Setting) -> str:
+    """Say what the torch route is on a GPU."""
+    return "torch: cuSPARSE on an int32 CSR matrix that is kept" if (name, setting.device) == ("torch", "cuda") else ""
+
+
 def on_route(name: Name, run: Callable[[], object]) -> Callable[[], object]:
     """Return `run` forced onto a route."""
 
@@ -46,7 +51,7 @@ class Spmm(Task, name="spmm"):
         x = torch.randn(csr.n_rows, setting.dim, generator=torch.Generator().manual_seed(0)).to(values.device)
         size = 4 * len(csr.col) + 8 * x.numel()
         ours = [
-            Contender(name, (Part(on_route(name, lambda: spmm(csr, values, x))),), size_bytes=size)
+            Contender(name, (Part(on_route(name, lambda: spmm(csr, values, x))),), size_bytes=size, note=note_of(name, setting))
             for name in routes(setting)
         ]
         peers = {"torch-coo": _coo(csr, values), **_torch_csr(csr, values)}
