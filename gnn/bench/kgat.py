@@ -31,6 +31,7 @@ class KGATStep(Task, name="kgat-cf-step"):
     the gradient. Further layers are not counted: they are restricted to rows that count.
     """
 
+    reads_data = False
     most_repeats = 5
 
     def contenders(self, setting: Setting) -> Sequence[Contender]:
@@ -45,6 +46,8 @@ class KGATFactStep(Task, name="kgat-kg-step"):
     Floor: 28 N d bytes: Adam reads parameter, gradient and two moments of every node and writes all but the gradient.
     """
 
+    reads_data = False
+
     def contenders(self, setting: Setting) -> Sequence[Contender]:
         """Our routes and the peer, each stepping through the same batches; see `Task.contenders`."""
         batches = _batches(setting)[1]
@@ -57,6 +60,7 @@ class KGATAttention(Task, name="kgat-attention"):
     Floor: 8 nnz + 4 N d bytes: each edge's tail is read and its attention written, and the embeddings are read.
     """
 
+    reads_data = False
     bars = (Bar("compiled", "ratio", 12, peer=PEER),)
     most_repeats = 5
 
@@ -82,6 +86,7 @@ class KGATEpoch(Task, name="kgat-epoch"):
     both kinds, and of the attention once. Sampling is not in it.
     """
 
+    reads_data = False
     bars = (Bar("compiled", "ratio", 12, peer=PEER), Bar("cuda", "ms", 4000, device="cuda"))
     most_repeats = 5
 

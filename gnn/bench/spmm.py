@@ -51,7 +51,12 @@ class Spmm(Task, name="spmm"):
         x = torch.randn(csr.n_rows, setting.dim, generator=torch.Generator().manual_seed(0)).to(values.device)
         size = 4 * len(csr.col) + 8 * x.numel()
         ours = [
-            Contender(name, (Part(on_route(name, lambda: spmm(csr, values, x))),), size_bytes=size, note=note_of(name, setting))
+            Contender(
+                name,
+                (Part(on_route(name, lambda: spmm(csr, values, x))),),
+                size_bytes=size,
+                note=note_of(name, setting),
+            )
             for name in routes(setting)
         ]
         peers = {"torch-coo": _coo(csr, values), **_torch_csr(csr, values)}

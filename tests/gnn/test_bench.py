@@ -255,6 +255,13 @@ def test_check_exits_1_and_names_the_bars_that_do_not_hold(
     assert "9,000,000,000" in said.out
 
 
+def test_a_task_with_a_graph_of_its_own_needs_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gnn.bench.command.run_tasks", lambda *_: iter([]))
+    monkeypatch.setattr("gnn.bench.command.measure_machine", lambda _: MACHINE)
+    assert main(["bench", "kgat-kg-step", "--data", "nowhere"]) == 0
+    assert main(["bench", "kgat-kg-step", "spmm", "--data", "nowhere"]) == 1
+
+
 def test_tasks_are_listed_with_their_bars(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--list"]) == 0
     said = capsys.readouterr().out
