@@ -11,6 +11,7 @@ from typing import Any
 
 BANDWIDTH = {"H100 (predicted)": 3.35e12, "H200 (predicted)": 4.8e12}
 _INT, _FLOAT, _LONG = 4, 4, 8
+_BLOCK = 32
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,13 @@ def lightgcn_step(sizes: InteractionSizes, dim: int, n_layers: int, batch_size: 
     ]
 
 
-def ranking(sizes: InteractionSizes, dim: int) -> list[Traffic]:
+def ranking(sizes: InteractionSizes, dim: int, k: int = 20) -> list[Traffic]:
     """List what ranking all items for all users moves; u users, i items, d dim, chunk by chunk.
 
     The product writes 4ui and reads the items once a chunk of 1,024 users; masking reads 16 of indices and writes 4 for
-    each train interaction; the selection by radix reads the scores 5 times (4 digits of 8 bits and the collection).
+    each train interaction. The maxima of blocks of 32 scores are written, 1/8 ui; the selection of k blocks by radix
+    reads them 5 times (4 digits of 8 bits and the collection); 32k candidates a user are gathered with their columns and
+    selected from, 4 + 4 + 2 * 8 + 5 * 4 each.
     """
     scores = sizes.n_users * sizes.n_items
     n_chunks = -(-sizes.n_users // 1024)
@@ -132,7 +135,9 @@ def ranking(sizes: InteractionSizes, dim: int) -> list[Traffic]:
     return [
         Traffic("scores", factors + scores * _FLOAT),
         Traffic("mask", sizes.n_train * (2 * _LONG + _FLOAT)),
-        Traffic("selection", 5 * scores * _FLOAT),
+        Traffic("block maxima", scores * (_FLOAT + _FLOAT / _BLOCK)),
+        Traffic("blocks", 5 * scores * _FLOAT / _BLOCK),
+        Traffic("candidates", sizes.n_users * k * _BLOCK * (7 * _FLOAT + 2 * _LONG)),
     ]
 
 

@@ -1,6 +1,6 @@
 """The k best columns of each row, kept while tiles of scores go by, on the CPU.
 
-A tile is scanned 16 scores at a time for one that beats the worst that is kept; nearly all are passed over so. Tiles
+A tile is scanned 32 scores at a time for one that beats the worst that is kept; nearly all are passed over so. Tiles
 come in the order of columns and only a better score enters, so that of equal scores the lower column stays.
 """
 
@@ -13,7 +13,7 @@ from gnn.kernels.threads import kernel, share_out, split_rows
 from gnn.kernels.vector import any_above
 from gnn.sparse.pattern import Csr
 
-_STEP = 16
+_STEP = 32
 
 
 def merge_tile(scores: Tensor, first_column: int, mask: Csr | None, values: Tensor, columns: Tensor) -> None:
@@ -48,10 +48,12 @@ def _merge(start: int, end: int, address: int, scores: Any, first_column: int, v
     for row in range(start, end):
         place = address + row * n_columns * scores.itemsize
         kept, places = values[row], columns[row]
+        worst = kept[-1]
         for first in range(0, whole, _STEP):
-            if any_above(place + first * scores.itemsize, _STEP, kept[-1]):
+            if any_above(place + first * scores.itemsize, _STEP, worst):
                 for column in range(first, first + _STEP):
                     _insert(scores[row, column], first_column + column, kept, places)
+                worst = kept[-1]
         for column in range(whole, n_columns):
             _insert(scores[row, column], first_column + column, kept, places)
 

@@ -32,8 +32,9 @@ def test_a_table_is_compulsory_once_however_often_its_rows_are_fetched() -> None
 
 
 def test_ranking_reads_and_writes_each_score_as_often_as_it_says() -> None:
-    found = {k.kernel: k.moved for k in cuda_model.ranking(SMALL, dim=2)}
-    assert found == {"scores": 5 * 8 + 6 * 4, "mask": 4 * 20, "selection": 6 * 20}
+    found = {k.kernel: k.moved for k in cuda_model.ranking(SMALL, dim=2, k=1)}
+    best = {"block maxima": 6 * 4.125, "blocks": 6 * 0.625, "candidates": SMALL.n_users * 32 * 44}
+    assert found == {"scores": 5 * 8 + 6 * 4, "mask": 4 * 20, **best}
 
 
 def test_kgat_counts_products_layers_and_adam() -> None:

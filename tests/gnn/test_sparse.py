@@ -109,6 +109,19 @@ def test_topk_breaks_ties_by_lower_column(rows: list[list[float]]) -> None:
         assert values[r].tolist() == [row[c] for c in expected]
 
 
+def test_topk_of_wide_rows_looks_into_blocks_and_breaks_ties_alike() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(-3, 4, (20, 333), generator=generator).float()
+    scores[0], scores[1, 5:] = 1.0, -torch.inf
+    index = torch.tensor([(r, c) for r in range(2, 20) for c in range(333) if (r + c) % 5 == 0]).T
+    expected = [
+        oracles.ranking(row, {c for q, c in index.T.tolist() if q == r})[:4] for r, row in enumerate(scores.tolist())
+    ]
+    values, columns = sparse.masked_topk(scores.clone(), (index[0], index[1]), 4)
+    assert columns.tolist() == expected
+    assert values.tolist() == [[row[c] for c in best] for row, best in zip(scores.tolist(), expected, strict=True)]
+
+
 def test_topk_marks_places_for_which_nothing_is_left() -> None:
     values, _ = sparse.masked_topk(torch.zeros(1, 3), (torch.tensor([0, 0]), torch.tensor([0, 1])), 5)
     assert values.tolist() == [[0.0, -torch.inf, -torch.inf]]
