@@ -126,8 +126,8 @@ def ranking(sizes: InteractionSizes, dim: int, k: int = 20) -> list[Traffic]:
 
     The product writes 4ui and reads the items once a chunk of 1,024 users; masking reads 16 of indices and writes 4 for
     each train interaction. The maxima of blocks of 32 scores are written, 1/8 ui; the selection of k blocks by radix
-    reads them 5 times (4 digits of 8 bits and the collection); 32k candidates a user are gathered with their columns and
-    selected from, 4 + 4 + 2 * 8 + 5 * 4 each.
+    reads them 5 times (4 digits of 8 bits and the collection); 32k candidates a user are gathered with their columns
+    and selected from, 4 + 4 + 2 * 8 + 5 * 4 each.
     """
     scores = sizes.n_users * sizes.n_items
     n_chunks = -(-sizes.n_users // 1024)
