@@ -5,8 +5,7 @@ Only a layer's input and output have a row for each node, because neighbours are
 
 Dropout keeps nothing: whether an element is dropped is a hash of (seed, node, column), made again in the backward pass.
 
-Each row is written by one thread, and sums over rows are made in blocks that do not depend on the number of threads, so
-every number of threads gives the same result.
+What is here works on one block of rows, in the thread that calls it; `cpu_kgat_layers` shares blocks out.
 """
 
 from dataclasses import dataclass
@@ -19,14 +18,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gnn.kernels.cpu_spmm import AHEAD, gather, panels, running_entries
-from gnn.kernels.threads import kernel, share_out, split_evenly, split_rows
+from gnn.kernels.cpu_spmm import AHEAD, gather, panels
 from gnn.kernels.vector import add, add_scaled, load, multiply, prefetch, store, zeros
 from gnn.sparse.pattern import Csr
 
-N_BLOCKS = 16
-_BLOCKS = np.arange(N_BLOCKS + 1)
 Ints = npt.NDArray[np.int64]
+_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 @dataclass(frozen=True)
@@ -72,11 +69,10 @@ def mix(csr: Csr, values: Tensor, x: Tensor, rows: Ints, out: tuple[Tensor, Tens
         rows: (k,) nodes i.
         out: two (k, d) to write.
     """
-    rowptr, d = csr.rowptr.numpy(), x.shape[1]
-    cuts = split_evenly(running_entries(rowptr, rows))
+    d = x.shape[1]
     for start, width in panels(d):
         places = [t.data_ptr() + start * t.element_size() for t in (x, *out)]
-        share_out(_mix(width, _like(x)), cuts, rowptr, csr.col.numpy(), values.numpy(), rows, d, *places)
+        _mix(width, _like(x))(csr.rowptr.numpy(), csr.col.numpy(), values.numpy(), rows, d, *places)
 
 
 def mix_backward(x: Tensor, rows: Ints, summed: Tensor, grads: tuple[Tensor, Tensor], to_near: Tensor) -> None:
@@ -89,8 +85,7 @@ def mix_backward(x: Tensor, rows: Ints, summed: Tensor, grads: tuple[Tensor, Ten
         grads: g and h (k, d), gradients of the two outputs.
         to_near: to write the gradient of n_i to, g + h * x_i: (k, d), may be g itself; or (n, d) to write at `rows`.
     """
-    arrays = [t.numpy() for t in (summed, *grads, to_near)]
-    share_out(_mix_backward, split_rows(len(rows)), x.numpy(), rows, *arrays, len(to_near) > len(rows))
+    _mix_backward(x.numpy(), rows, *[t.numpy() for t in (summed, *grads, to_near)], len(to_near) > len(rows))
 
 
 def pull(
@@ -108,12 +103,11 @@ def pull(
         out: (m, d) to write.
     """
     place, table = own
-    rowptr, d = transposed.rowptr.numpy(), out.shape[1]
-    cuts = split_evenly(running_entries(rowptr, rows))
-    pattern = (rowptr, transposed.col.numpy(), values.numpy(), rows, place)
+    d = out.shape[1]
+    pattern = (transposed.rowptr.numpy(), transposed.col.numpy(), values.numpy(), rows, place)
     for start, width in panels(d):
         places = [t.data_ptr() + start * t.element_size() for t in (to_near, table, out)]
-        share_out(_pull(width, _like(out), len(to_near) < len(place)), cuts, *pattern, d, *places)
+        _pull(width, _like(out), len(to_near) < len(place))(*pattern, d, *places)
 
 
 def activate(
@@ -128,8 +122,7 @@ def activate(
         activation: what is dropped is chosen by node and column.
         out: (n, width) to write at `rows`.
     """
-    arrays = [t.numpy() for t in (*branches, *biases, out)]
-    share_out(_activate, split_rows(len(rows)), *arrays, rows, *activation.arguments)
+    _activate(*[t.numpy() for t in (*branches, *biases, out)], rows, *activation.arguments)
 
 
 def activate_backward(
@@ -147,19 +140,16 @@ def activate_backward(
     Returns:
         The gradients of the two biases.
     """
-    bounds = np.linspace(0, len(rows), N_BLOCKS + 1).astype(np.int64)
-    sums = np.zeros((N_BLOCKS, 2, grad.shape[1]), grad.numpy().dtype)
-    arrays = [t.numpy() for t in (*branches, *biases, grad)]
-    share_out(_activate_backward, _BLOCKS, bounds, sums, *arrays, rows, *activation.arguments)
-    first, second = torch.from_numpy(sums).sum(dim=0)
-    return first, second
+    sums = torch.zeros(2, grad.shape[1], dtype=grad.dtype)
+    _activate_backward(*[t.numpy() for t in (sums, *branches, *biases, grad)], rows, *activation.arguments)
+    return sums[0], sums[1]
 
 
 def _like(x: Tensor) -> Any:
     return np.float64(0) if x.dtype == torch.float64 else np.float32(0)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@_compiled  # type: ignore[untyped-decorator]
 def _mark(rowptr: Any, col: Any, rows: Any) -> Any:
     marks = np.zeros(len(rowptr) - 1, np.bool_)
     for i in rows:
@@ -173,12 +163,10 @@ def _mark(rowptr: Any, col: Any, rows: Any) -> Any:
 def _mix(width: int, like: Any) -> Any:
     size = like.dtype.itemsize
 
-    @kernel  # type: ignore[untyped-decorator]
-    def mixed(
-        start: int, end: int, rowptr: Any, col: Any, values: Any, rows: Any, d: int, x: int, summed: int, product: int
-    ) -> None:
+    @_compiled  # type: ignore[untyped-decorator]
+    def mixed(rowptr: Any, col: Any, values: Any, rows: Any, d: int, x: int, summed: int, product: int) -> None:
         stride = d * size
-        for k in range(start, end):
+        for k in range(len(rows)):
             i = rows[k]
             total = gather(rowptr, col, i, values, True, x, d, size, width, like)
             own = load(x + i * stride, width, like)
@@ -192,10 +180,8 @@ def _mix(width: int, like: Any) -> Any:
 def _pull(width: int, like: Any, is_compact: bool) -> Any:
     size = like.dtype.itemsize
 
-    @kernel  # type: ignore[untyped-decorator]
+    @_compiled  # type: ignore[untyped-decorator]
     def pulled(
-        start: int,
-        end: int,
         rowptr: Any,
         col: Any,
         values: Any,
@@ -207,7 +193,7 @@ def _pull(width: int, like: Any, is_compact: bool) -> Any:
         out: int,
     ) -> None:
         stride, last = d * size, len(col) - 1
-        for k in range(start, end):
+        for k in range(len(rows)):
             j = rows[k]
             if is_compact:
                 total = zeros(width, like)
@@ -228,10 +214,8 @@ def _pull(width: int, like: Any, is_compact: bool) -> Any:
     return pulled
 
 
-@kernel  # type: ignore[untyped-decorator]
+@_compiled  # type: ignore[untyped-decorator]
 def _mix_backward(
-    start: int,
-    end: int,
     x: Any,
     rows: Any,
     summed: Any,
@@ -240,7 +224,7 @@ def _mix_backward(
     to_near: Any,
     scatters: bool,
 ) -> None:
-    for k in range(start, end):
+    for k in range(len(rows)):
         own, target = x[rows[k]], to_near[rows[k] if scatters else k]
         for c in range(x.shape[1]):
             near, g, h = summed[k, c] - own[c], to_summed[k, c], to_product[k, c]
@@ -266,10 +250,8 @@ def _hash(key: Any, column: Any) -> Any:
     return np.uint32(h ^ (h >> np.uint32(16)))
 
 
-@kernel  # type: ignore[untyped-decorator]
+@_compiled  # type: ignore[untyped-decorator]
 def _activate(
-    start: int,
-    end: int,
     a: Any,
     c: Any,
     a_bias: Any,
@@ -282,7 +264,7 @@ def _activate(
     seed: Any,
 ) -> None:
     zero, slope, kept = a.dtype.type(0), a.dtype.type(leak), a.dtype.type(factor)
-    for k in range(start, end):
+    for k in range(len(rows)):
         target, key = out[rows[k]], _row_key(seed, rows[k])
         for j in range(a.shape[1]):
             left, right = a[k, j] + a_bias[j], c[k, j] + c_bias[j]
@@ -290,11 +272,8 @@ def _activate(
             target[j] = both * kept if _hash(key, j) >= lowest else zero
 
 
-@kernel  # type: ignore[untyped-decorator]
+@_compiled  # type: ignore[untyped-decorator]
 def _activate_backward(
-    start: int,
-    end: int,
-    bounds: Any,
     sums: Any,
     a: Any,
     c: Any,
@@ -308,13 +287,12 @@ def _activate_backward(
     seed: Any,
 ) -> None:
     zero, slope, kept = a.dtype.type(0), a.dtype.type(leak), a.dtype.type(factor)
-    for block in range(start, end):
-        for k in range(bounds[block], bounds[block + 1]):
-            key = _row_key(seed, rows[k])
-            for j in range(a.shape[1]):
-                g = grad[k, j] * kept if _hash(key, j) >= lowest else zero
-                left = g if a[k, j] + a_bias[j] > zero else slope * g
-                right = g if c[k, j] + c_bias[j] > zero else slope * g
-                a[k, j], c[k, j] = left, right
-                sums[block, 0, j] += left
-                sums[block, 1, j] += right
+    for k in range(len(rows)):
+        key = _row_key(seed, rows[k])
+        for j in range(a.shape[1]):
+            g = grad[k, j] * kept if _hash(key, j) >= lowest else zero
+            left = g if a[k, j] + a_bias[j] > zero else slope * g
+            right = g if c[k, j] + c_bias[j] > zero else slope * g
+            a[k, j], c[k, j] = left, right
+            sums[0, j] += left
+            sums[1, j] += right

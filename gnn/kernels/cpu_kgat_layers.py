@@ -1,6 +1,12 @@
-"""All layers of KGAT as one differentiable operation on the CPU: both passes by hand, and only for rows that count."""
+"""All layers of KGAT as one differentiable operation on the CPU: both passes by hand, and only for rows that count.
 
-from collections.abc import Sequence
+A layer is worked on in blocks of rows that stay in a core's cache from the gather to the activation, products with the
+weights included: each of our threads calls BLAS for its own block. Blocks do not depend on the number of threads, and
+sums over blocks are made in their order, so that every number of threads gives the same result.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -12,10 +18,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gnn.kernels import cpu_kgat
-from gnn.kernels.cpu_kgat import N_BLOCKS, Activation, Ints
+from gnn.kernels.cpu_kgat import Activation, Ints
+from gnn.kernels.cpu_spmm import running_entries
+from gnn.kernels.threads import share_out, split_evenly
 from gnn.sparse.pattern import Csr
 
 _SEED_STEP = 0xD1B54A32D192ED03
+_BLOCK = 1024
 
 
 @dataclass(eq=False)
@@ -132,6 +141,8 @@ class _Pass:
     """A forward pass, which runs when this is made, and its backward pass, which can run once."""
 
     def __init__(self, plan: Plan, embedding: Tensor, weights: Sequence[Tensor]) -> None:
+        # threads of our own know nothing of torch.no_grad, under which this runs
+        embedding, weights = embedding.detach(), [w.detach() for w in weights]
         widths = (embedding.shape[1], *[len(w) for w in weights[::4]])
         self.plan = plan
         self.space = plan.free.pop() if plan.free else Workspace(len(embedding), widths, embedding.dtype)
@@ -140,17 +151,16 @@ class _Pass:
             rows.insert(0, cpu_kgat.with_neighbours(plan.adjacency.csr, rows[0]))
         self.layers = [self._layer(k, own, weights[4 * k : 4 * k + 4]) for k, own in enumerate(rows)]
         x = embedding
-        for layer in self.layers:
-            x = layer.forward(plan.adjacency, x)
+        with _torch_on_one_thread() as n_threads:
+            for layer in self.layers:
+                layer.forward(plan.adjacency, x, n_threads)
+                x = layer.output
 
     def _layer(self, k: int, rows: Ints, weights: Sequence[Tensor]) -> "_Layer":
-        first, second = (
-            (left[: len(rows)], right[: len(rows)]) for left, right in (self.space.mixed[k], self.space.branches[k])
-        )
-        seed = (self.plan.activation.seed + k * _SEED_STEP) % (1 << 64)
+        (summed, product), (left, right) = self.space.mixed[k], self.space.branches[k]
         w1, b1, w2, b2 = weights
-        activation = replace(self.plan.activation, seed=seed)
-        return _Layer(rows, first, second, self.space.outputs[k], (w1, w2), (b1, b2), activation)
+        activation = replace(self.plan.activation, seed=(self.plan.activation.seed + k * _SEED_STEP) % (1 << 64))
+        return _Layer(rows, (summed, product), (left, right), self.space.outputs[k], (w1, w2), (b1, b2), activation)
 
     def found(self, embedding: Tensor) -> tuple[Tensor, ...]:
         """Return every layer's vectors of the nodes."""
@@ -158,22 +168,24 @@ class _Pass:
 
     def backward(self, embedding: Tensor, grads: Sequence[Tensor]) -> list[Tensor]:
         """Return the gradients of the embedding and of all weights, given those of the nodes' layers."""
-        nodes, grad = self.plan.nodes.numpy(), grads[-1].contiguous()
+        embedding, nodes, grad = embedding.detach(), self.plan.nodes.numpy(), grads[-1].contiguous()
         to_weights: list[Tensor] = []
-        for k in reversed(range(len(self.layers))):
-            layer = self.layers[k]
-            x = self.space.outputs[k - 1] if k else embedding
-            below = self.layers[k - 1].rows if k else np.arange(len(embedding))
-            to_weights[:0] = layer.branch_gradients(grad)
-            out = _first(self.space.spare[1], len(below), x.shape[1]) if k else torch.empty_like(x)
-            grad = layer.input_gradient(self.plan.adjacency, x, below, self.space, out)
-            grad[torch.from_numpy(np.searchsorted(below, nodes))] += grads[k]
+        with _torch_on_one_thread() as n_threads:
+            for k in reversed(range(len(self.layers))):
+                layer = self.layers[k]
+                x = self.space.outputs[k - 1] if k else embedding
+                below = self.layers[k - 1].rows if k else np.arange(len(embedding))
+                out = _first(self.space.spare[1], len(below), x.shape[1]) if k else torch.empty_like(x)
+                to_near, gradients = layer.backward(self.plan.adjacency, x, grad, self.space, n_threads)
+                to_weights[:0] = gradients
+                grad = layer.pull(self.plan.adjacency, to_near, (below, out), n_threads)
+                grad[torch.from_numpy(np.searchsorted(below, nodes))] += grads[k]
         return [grad, *to_weights]
 
 
 @dataclass(eq=False)
 class _Layer:
-    """One layer in one pass: compact tables of its rows, and its output with a row for every node."""
+    """One layer in one pass: the tables of its rows, compact, and its output with a row for every node."""
 
     rows: Ints
     mixed: tuple[Tensor, Tensor]
@@ -183,33 +195,84 @@ class _Layer:
     biases: tuple[Tensor, Tensor]
     activation: Activation
 
-    def forward(self, adjacency: Adjacency, x: Tensor) -> Tensor:
-        cpu_kgat.mix(adjacency.csr, adjacency.values, x, self.rows, self.mixed)
-        for mixed, weight, branch in zip(self.mixed, self.weights, self.branches, strict=True):
-            torch.mm(mixed, weight.T, out=branch)
-        cpu_kgat.activate(self.branches, self.biases, self.rows, self.activation, self.output)
-        return self.output
+    def forward(self, adjacency: Adjacency, x: Tensor, n_threads: int) -> None:
+        """Write the rows of the output."""
+        values = adjacency.values
 
-    def branch_gradients(self, grad: Tensor) -> list[Tensor]:
-        """Turn the branches into their gradients; return those of W1, b1, W2, b2."""
-        biases = cpu_kgat.activate_backward(self.branches, self.biases, self.rows, self.activation, grad)
-        weights = [_product_of_columns(b, m) for b, m in zip(self.branches, self.mixed, strict=True)]
-        return [weights[0], biases[0], weights[1], biases[1]]
+        def work(part: slice) -> None:
+            rows = self.rows[part]
+            mixed, branches = _pair(self.mixed, part), _pair(self.branches, part)
+            cpu_kgat.mix(adjacency.csr, values, x, rows, mixed)
+            for table, weight, branch in zip(mixed, self.weights, branches, strict=True):
+                torch.mm(table, weight.T, out=branch)
+            cpu_kgat.activate(branches, self.biases, rows, self.activation, self.output)
 
-    def input_gradient(self, adjacency: Adjacency, x: Tensor, below: Ints, space: Workspace, out: Tensor) -> Tensor:
-        """Return the gradient of the input's rows `below`, in `out`."""
-        summed, product = self.mixed
-        to_summed = torch.mm(self.branches[0], self.weights[0], out=_first(space.spare[0], *summed.shape))
-        to_product = torch.mm(self.branches[1], self.weights[1], out=product)
-        to_near = to_summed
+        _in_blocks(work, len(self.rows), n_threads)
+
+    def backward(
+        self, adjacency: Adjacency, x: Tensor, grad: Tensor, space: Workspace, n_threads: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Differentiate all but the gather, given the gradient of the rows of the output.
+
+        Returns:
+            The gradient of the gathered vectors, and those of W1, b1, W2, b2. What an input row has of the gradient
+            beside the gather lies in the first of `mixed`.
+        """
+        to_summed = _first(space.spare[0], len(self.rows), x.shape[1])
+        is_spread = len(self.rows) < len(x) and cpu_kgat.has_most_entries(adjacency.csr, self.rows)
         # where few rows are missing, it costs less to read zeros than to skip
-        if len(self.rows) < len(x) and cpu_kgat.has_most_entries(adjacency.csr, self.rows):
-            to_near = _first(space.spare[2], *x.shape).zero_()
-        cpu_kgat.mix_backward(x, self.rows, summed, (to_summed, to_product), to_near)
-        place = np.full(len(x), -1, np.int32)
+        to_near = _first(space.spare[2], *x.shape).zero_() if is_spread else to_summed
+        sums: list[list[Tensor]] = [[] for _ in range(-(-len(self.rows) // _BLOCK))]
+
+        def work(part: slice) -> None:
+            rows, mixed, branches = self.rows[part], _pair(self.mixed, part), _pair(self.branches, part)
+            biases = cpu_kgat.activate_backward(branches, self.biases, rows, self.activation, grad[part])
+            to_weights = [branch.T @ table for branch, table in zip(branches, mixed, strict=True)]
+            sums[part.start // _BLOCK] = [to_weights[0], biases[0], to_weights[1], biases[1]]
+            grads = (to_summed[part], mixed[1])
+            for branch, weight, out in zip(branches, self.weights, grads, strict=True):
+                torch.mm(branch, weight, out=out)
+            cpu_kgat.mix_backward(x, rows, mixed[0], grads, to_near if is_spread else to_near[part])
+
+        _in_blocks(work, len(self.rows), n_threads)
+        return to_near, [torch.stack(parts).sum(dim=0) for parts in zip(*sums, strict=True)]
+
+    def pull(self, adjacency: Adjacency, to_near: Tensor, target: tuple[Ints, Tensor], n_threads: int) -> Tensor:
+        """Write the gradient of some rows of the input, gathered against the edges, and return it."""
+        transposed, values = adjacency.transposed
+        below, out = target
+        place = np.full(transposed.n_rows, -1, np.int32)
         place[self.rows] = np.arange(len(self.rows), dtype=np.int32)
-        cpu_kgat.pull(*adjacency.transposed, to_near, (place, summed), below, out)
+        own = (place, self.mixed[0])
+        cuts = split_evenly(running_entries(transposed.rowptr.numpy(), below), n_threads)
+
+        def work(start: int, end: int) -> None:
+            cpu_kgat.pull(transposed, values, to_near, own, below[start:end], out[start:end])
+
+        share_out(work, cuts, n_threads=n_threads)
         return out
+
+
+def _in_blocks(work: Callable[[slice], None], n_rows: int, n_threads: int) -> None:
+    """Do work on blocks of rows, each of which fits a core's cache."""
+
+    def run(start: int, end: int) -> None:
+        torch.set_num_threads(1)  # BLAS keeps the number for each thread
+        for block in range(start, end):
+            work(slice(block * _BLOCK, min((block + 1) * _BLOCK, n_rows)))
+
+    share_out(run, np.arange(-(-n_rows // _BLOCK) + 1), n_threads=n_threads)
+
+
+@contextmanager
+def _torch_on_one_thread() -> Iterator[int]:
+    """Hold torch and BLAS to the thread that calls them, since we have threads of our own; give how many torch had."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield n_threads
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _first(flat: Tensor, n_rows: int, width: int) -> Tensor:
@@ -217,8 +280,5 @@ def _first(flat: Tensor, n_rows: int, width: int) -> Tensor:
     return flat[: n_rows * width].view(n_rows, width)
 
 
-def _product_of_columns(left: Tensor, right: Tensor) -> Tensor:
-    """Return left^T right, added up in blocks of rows that do not depend on the number of threads."""
-    whole = len(left) // N_BLOCKS * N_BLOCKS
-    a, b = (t[:whole].view(N_BLOCKS, whole // N_BLOCKS, t.shape[1]) for t in (left, right))
-    return torch.bmm(a.transpose(1, 2), b).sum(dim=0) + left[whole:].T @ right[whole:]
+def _pair(tables: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
+    return tables[0][part], tables[1][part]

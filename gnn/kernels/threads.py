@@ -22,16 +22,17 @@ kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
 _CHUNKS_PER_THREAD = 8
 
 
-def split_evenly(running: npt.NDArray[Any]) -> Cuts:
+def split_evenly(running: npt.NDArray[Any], n_threads: int | None = None) -> Cuts:
     """Cut rows into chunks of about equal numbers of entries.
 
     Args:
         running: (n_rows + 1,) running count of their entries, e.g. `rowptr`.
+        n_threads: as for `share_out`.
 
     Returns:
         The first row of each chunk, and the number of rows behind them.
     """
-    n_chunks = _CHUNKS_PER_THREAD * torch.get_num_threads()
+    n_chunks = _CHUNKS_PER_THREAD * (n_threads or torch.get_num_threads())
     cuts = np.searchsorted(running, np.linspace(0, int(running[-1]), n_chunks + 1)).astype(np.int64)
     cuts[0], cuts[-1] = 0, len(running) - 1
     return cuts
@@ -42,15 +43,16 @@ def split_rows(n_rows: int) -> Cuts:
     return np.linspace(0, n_rows, min(n_rows, _CHUNKS_PER_THREAD * torch.get_num_threads()) + 1).astype(np.int64)
 
 
-def share_out(function: Callable[..., Any], cuts: Cuts, *arguments: Any) -> None:
+def share_out(function: Callable[..., Any], cuts: Cuts, *arguments: Any, n_threads: int | None = None) -> None:
     """Call function(first, end, *arguments) for every chunk, on as many threads as torch uses.
 
     Args:
         function: a compiled kernel that writes to its own rows only.
         cuts: where chunks begin, from `split_evenly` or `split_rows`.
         arguments: given to every call.
+        n_threads: where torch itself is held to one thread, how many to use.
     """
-    n_threads = torch.get_num_threads()
+    n_threads = n_threads or torch.get_num_threads()
     if n_threads == 1 or len(cuts) < 3:
         function(int(cuts[0]), int(cuts[-1]), *arguments)
         return

@@ -15,7 +15,7 @@ from gnn.bench.row import Machine
 from gnn.bench.setting import TOY, Setting
 from gnn.bench.task import Task
 from gnn.data import TrainingGraph
-from gnn.kernels import cpu_kgat
+from gnn.kernels import cpu_kgat, cpu_kgat_layers
 from gnn.models.kgat import KGAT
 from gnn.sampling import FactBatch, InteractionBatch
 from gnn.sparse import use_route
@@ -189,16 +189,16 @@ def test_dropout_leaves_its_share_out_anew_in_each_step_and_nothing_when_it_serv
             assert served == pytest.approx(model.loss(BATCH).item(), rel=1e-6)
 
 
-def test_the_number_of_threads_changes_no_bit() -> None:
-    # MKL itself sums in another order where a table has fewer than 12 rows, or a width is no multiple of 16
-    batch = InteractionBatch(*torch.arange(30).view(3, 10))
-    model = KGAT(KGAT.Config(dim=16, layers=(32, 16)), TrainingGraph.from_ckg(sparse_ckg()))
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_kgat_layers, "_BLOCK", 7)
+    model = deep(torch.float32)
     results = []
     with use_route("compiled"):
         for n_threads in (1, 2, 3):
             torch.set_num_threads(n_threads)
             torch.manual_seed(0)
-            results.append(loss_and_gradients(model, batch))
+            results.append(loss_and_gradients(model))
+            assert torch.get_num_threads() == n_threads
     torch.set_num_threads(1)
     for alone, *together in zip(*results, strict=True):
         assert all(torch.equal(alone, other) for other in together)
