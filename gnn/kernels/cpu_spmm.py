@@ -71,7 +71,7 @@ def multiply_add(
         out: (n, d) to write, of the type of `x` or, beside bfloat16, float32.
         values: (nnz,) or None for ones.
         row_scale: (n,) or None for ones.
-        base: (n, d) float32 or float64, or None for zeros; may be `out`.
+        base: (n, d) of the type of the sums or of `x`, or None for zeros; may be `out`.
         base_scale: (n,), needed with `base`.
         rows: (k,) int64: compute only these rows, into k rows of `out`; everything else is still by row. None for all.
 
@@ -84,7 +84,7 @@ def multiply_add(
     cuts = split_evenly(csr.rowptr.numpy() if rows is None else running_entries(csr.rowptr.numpy(), chosen))
     weights, scales, bases = (none if t is None else t.numpy() for t in (values, row_scale, base_scale))
     form = (values is not None, row_scale is not None, base is not None, rows is not None)
-    halves = (x.dtype == torch.bfloat16, out.dtype == torch.bfloat16)
+    halves = (x.dtype == torch.bfloat16, out.dtype == torch.bfloat16, base is not None and base.dtype == torch.bfloat16)
     d = x.shape[1]
     for start, width in panels(d):
         places = [t.data_ptr() + start * t.element_size() for t in (x, out, out if base is None else base)]
@@ -137,12 +137,13 @@ def gather(
 
 
 @lru_cache(maxsize=None, typed=True)  # np.float32(0) == np.float64(0)
-def _multiply_add(width: int, like: Any, form: tuple[bool, bool, bool, bool], halves: tuple[bool, bool]) -> Any:
+def _multiply_add(width: int, like: Any, form: tuple[bool, bool, bool, bool], halves: tuple[bool, bool, bool]) -> Any:
     has_values, has_scale, has_base, has_rows = form
-    from_half, to_half = halves
+    from_half, to_half, base_half = halves
     size = like.dtype.itemsize
     in_size = BF16_BYTES if from_half else size
     out_size = BF16_BYTES if to_half else size
+    base_size = BF16_BYTES if base_half else size
 
     @kernel  # type: ignore[untyped-decorator]
     def product(
@@ -159,14 +160,16 @@ def _multiply_add(width: int, like: Any, form: tuple[bool, bool, bool, bool], ha
         out: int,
         base: int,
     ) -> None:
-        stride, out_stride = d * size, d * out_size
+        out_stride = d * out_size
         for k in range(start, end):
             i = rows[k] if has_rows else k
             total = gather(rowptr, col, i, values, has_values, x, d, in_size, width, like)
             if has_scale:
                 total = scale(total, scales[i])
             if has_base:
-                total = add_scaled(total, load(base + i * stride, width, like), bases[i])
+                place = base + i * (d * base_size)
+                own = load_bf16(place, width, like) if base_half else load(place, width, like)
+                total = add_scaled(total, own, bases[i])
             if to_half:
                 store_bf16(out + k * out_stride, total)
             else:

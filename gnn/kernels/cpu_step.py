@@ -153,7 +153,7 @@ def backward(width: int, has_values: bool, is_first: bool, is_last: bool, halves
         width: of the panel.
         has_values: whether entries have values other than 1.
         is_first: `x` is the compact float32 table of the batch; else a whole table.
-        is_last: update the parameter.
+        is_last: update the parameter, whose row of row i is nodes[i].
         halves: whole tables but the parameter's are bfloat16.
     """
     like = np.float32(0)
@@ -173,6 +173,7 @@ def backward(width: int, has_values: bool, is_first: bool, is_last: bool, halves
         base: int,
         out: int,
         rates: Any,
+        nodes: Any,
         tables: Any,
     ) -> None:
         stride = d * _FLOAT_BYTES
@@ -185,7 +186,7 @@ def backward(width: int, has_values: bool, is_first: bool, is_last: bool, halves
             if slots[i] >= 0:
                 total = add(total, load(base + slots[i] * stride, width, like))
             if is_last:
-                at = i * stride
+                at = nodes[i] * stride
                 total = scale(_adam(total, rates, tables[0] + at, tables[1] + at, tables[2] + at, width), scales[i])
             if halves:
                 store_bf16(out + i * d * size, total)
