@@ -28,7 +28,7 @@ demo: $(READY)
 test: lint fast slow
 
 fast: $(READY)
-	$(BIN)/python -m pytest -q -m 'not slow'
+	$(BIN)/python -m pytest -q -n auto -m 'not slow'
 
 slow: $(READY)
 	$(BIN)/kglift data get ml-100k
