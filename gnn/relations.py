@@ -61,6 +61,10 @@ def edge_logits(edges: EdgesByRelation, embedding: Tensor, projection: Tensor, r
     Source:
         Wang et al., KDD 2019 (KGAT), equation 4.
     """
+    if route_of(embedding) == "compiled" and not torch.is_grad_enabled():
+        from gnn.kernels import cpu_relations
+
+        return cpu_relations.edge_logits(edges, embedding, projection, relation)
     # one lookup of all ends: each lookup costs a gradient of the size of the whole table
     parts = torch.split(functional.embedding(edges.ends, embedding), edges.sizes)
     logits = []

@@ -14,7 +14,9 @@ from gnn.bench.spmm import on_route, routes
 from gnn.bench.task import Bar, Contender, Part, Task
 from gnn.data import TrainingGraph
 from gnn.models.kgat import KGAT
-from gnn.sampling import Batch, fact_batches, interaction_batches
+from gnn.recommender import Objective
+from gnn.sampling import Batch, FactBatch, fact_batches, interaction_batches
+from gnn.sparse import use_route
 from gnn.synthetic import SyntheticConfig, last_fm_size, synthetic_ckg
 
 PEER = "coo-autograd"
@@ -122,7 +124,9 @@ def _contenders(setting: Setting, parts: Callable[[Model], tuple[Part, ...]], si
     """Return a contender for each of our routes, and the peer, each with a model of its own of equal parameters."""
     made = []
     for name in routes(setting):
-        forced = tuple(Part(on_route(name, part.run), part.times) for part in parts(_new_model(setting)))
+        with use_route(name):  # it decides which step a model offers
+            own = parts(_new_model(setting))
+        forced = tuple(Part(on_route(name, part.run), part.times) for part in own)
         made.append(Contender(name, forced, size_bytes=size_bytes))
     peer = PeerKGAT(_new_model(setting))
     return [*made, Contender(PEER, parts(peer), is_peer=True, note="parallel edges are one edge there")]
@@ -143,13 +147,20 @@ def _walk(model: Model, batches: Sequence[Batch]) -> Run:
         before = model.eval().loss(batches[0])
     model.train()
 
-    def step() -> Tensor:
+    def autograd(batch: Batch) -> None:
         optimiser.zero_grad()
-        model.loss(next(turn)).backward()  # type: ignore[no-untyped-call]
+        model.loss(batch).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+
+    objective: Objective = "facts" if isinstance(batches[0], FactBatch) else "interactions"
+    own = model.fused_step(objective, optimiser) if isinstance(model, KGAT) else None
+    step = own or autograd
+
+    def run() -> Tensor:
+        step(next(turn))
         return before
 
-    return step
+    return run
 
 
 def _attention(model: Model) -> Run:

@@ -16,6 +16,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import torch
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 from torch import Tensor
 
 from gnn.kernels.cpu_spmm import AHEAD, gather, panels
@@ -85,7 +88,10 @@ def mix_backward(x: Tensor, rows: Ints, summed: Tensor, grads: tuple[Tensor, Ten
         grads: g and h (k, d), gradients of the two outputs.
         to_near: to write the gradient of n_i to, g + h * x_i: (k, d), may be g itself; or (n, d) to write at `rows`.
     """
-    _mix_backward(x.numpy(), rows, *[t.numpy() for t in (summed, *grads, to_near)], len(to_near) > len(rows))
+    d, is_spread = x.shape[1], len(to_near) > len(rows)
+    for start, width in panels(d):
+        places = [t.data_ptr() + start * t.element_size() for t in (x, summed, *grads, to_near)]
+        _mix_backward(width, _like(x))(rows, is_spread, d, *places)
 
 
 def pull(
@@ -214,22 +220,23 @@ def _pull(width: int, like: Any, is_compact: bool) -> Any:
     return pulled
 
 
-@_compiled  # type: ignore[untyped-decorator]
-def _mix_backward(
-    x: Any,
-    rows: Any,
-    summed: Any,
-    to_summed: Any,
-    to_product: Any,
-    to_near: Any,
-    scatters: bool,
-) -> None:
-    for k in range(len(rows)):
-        own, target = x[rows[k]], to_near[rows[k] if scatters else k]
-        for c in range(x.shape[1]):
-            near, g, h = summed[k, c] - own[c], to_summed[k, c], to_product[k, c]
-            summed[k, c] = g + h * near
-            target[c] = g + h * own[c]
+@lru_cache(maxsize=None, typed=True)
+def _mix_backward(width: int, like: Any) -> Any:
+    size, minus = like.dtype.itemsize, like - 1
+
+    @_compiled  # type: ignore[untyped-decorator]
+    def differentiated(
+        rows: Any, is_spread: bool, d: int, x: int, summed: int, to_summed: int, to_product: int, to_near: int
+    ) -> None:
+        stride = d * size
+        for k in range(len(rows)):
+            own = load(x + rows[k] * stride, width, like)
+            near = add_scaled(load(summed + k * stride, width, like), own, minus)
+            g, h = load(to_summed + k * stride, width, like), load(to_product + k * stride, width, like)
+            store(summed + k * stride, add(g, multiply(h, near)))
+            store(to_near + (rows[k] if is_spread else k) * stride, add(g, multiply(h, own)))
+
+    return differentiated
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
@@ -241,13 +248,25 @@ def _row_key(seed: Any, node: Any) -> Any:
     return np.uint32(z >> np.uint64(32))
 
 
-@numba.njit(inline="always")  # type: ignore[untyped-decorator]
-def _hash(key: Any, column: Any) -> Any:
-    """Mix a row's key and a column into 32 bits (a 32-bit finaliser of two multiplications)."""
-    h = np.uint32(key + np.uint32(column) * np.uint32(0x9E3779B9))
-    h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D))
-    h = np.uint32((h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B))
-    return np.uint32(h ^ (h >> np.uint32(16)))
+@intrinsic  # type: ignore[untyped-decorator]
+def _is_kept(typingctx: Any, key: Any, column: Any, lowest: Any) -> Any:
+    """Tell whether the hash of a row's key and a column (a 32-bit finaliser of two multiplications) is high enough.
+
+    numba's own arithmetic would widen 32 bits to 64, of which a processor multiplies half as many at once.
+    """
+
+    def build(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        def constant(number: int) -> ir.Constant:
+            return ir.Constant(ir.IntType(32), number)
+
+        spread = builder.mul(builder.trunc(args[1], ir.IntType(32)), constant(0x9E3779B9))
+        h = builder.add(args[0], spread)
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            h = builder.mul(builder.xor(h, builder.lshr(h, constant(shift))), constant(factor))
+        h = builder.xor(h, builder.lshr(h, constant(16)))
+        return builder.icmp_unsigned(">=", h, args[2])
+
+    return types.boolean(types.uint32, types.int64, types.uint32), build
 
 
 @_compiled  # type: ignore[untyped-decorator]
@@ -269,7 +288,7 @@ def _activate(
         for j in range(a.shape[1]):
             left, right = a[k, j] + a_bias[j], c[k, j] + c_bias[j]
             both = (left if left > zero else slope * left) + (right if right > zero else slope * right)
-            target[j] = both * kept if _hash(key, j) >= lowest else zero
+            target[j] = both * kept if _is_kept(key, j, lowest) else zero
 
 
 @_compiled  # type: ignore[untyped-decorator]
@@ -290,9 +309,12 @@ def _activate_backward(
     for k in range(len(rows)):
         key = _row_key(seed, rows[k])
         for j in range(a.shape[1]):
-            g = grad[k, j] * kept if _hash(key, j) >= lowest else zero
+            g = grad[k, j] * kept if _is_kept(key, j, lowest) else zero
             left = g if a[k, j] + a_bias[j] > zero else slope * g
             right = g if c[k, j] + c_bias[j] > zero else slope * g
             a[k, j], c[k, j] = left, right
-            sums[0, j] += left
-            sums[1, j] += right
+        # loops of their own: with more tables in one, LLVM gives up telling them apart and takes numbers one by one
+        for j in range(a.shape[1]):
+            sums[0, j] += a[k, j]
+        for j in range(a.shape[1]):
+            sums[1, j] += c[k, j]

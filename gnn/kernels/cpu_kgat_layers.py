@@ -5,8 +5,7 @@ weights included: each of our threads calls BLAS for its own block. Blocks do no
 sums over blocks are made in their order, so that every number of threads gives the same result.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -20,11 +19,10 @@ from torch.autograd.function import once_differentiable
 from gnn.kernels import cpu_kgat
 from gnn.kernels.cpu_kgat import Activation, Ints
 from gnn.kernels.cpu_spmm import running_entries
-from gnn.kernels.threads import share_out, split_evenly
+from gnn.kernels.threads import n_blocks, share_out, split_evenly, torch_on_one_thread, work_in_blocks
 from gnn.sparse.pattern import Csr
 
 _SEED_STEP = 0xD1B54A32D192ED03
-_BLOCK = 1024
 
 
 @dataclass(eq=False)
@@ -112,7 +110,7 @@ def layers_of_nodes(plan: Plan, embedding: Tensor, weights: Sequence[Tensor]) ->
     if torch.is_grad_enabled():
         result: tuple[Tensor, ...] = _Layers.apply(plan, embedding, *weights)
         return result
-    done = _Pass(plan, embedding, weights)
+    done = Pass(plan, embedding, weights)
     plan.free.append(done.space)
     return done.found(embedding)
 
@@ -120,7 +118,7 @@ def layers_of_nodes(plan: Plan, embedding: Tensor, weights: Sequence[Tensor]) ->
 class _Layers(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, embedding: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        done = _Pass(plan, embedding, weights)
+        done = Pass(plan, embedding, weights)
         ctx.plan, ctx.done = plan, done
         ctx.save_for_backward(embedding, *weights)
         return done.found(embedding)
@@ -130,15 +128,21 @@ class _Layers(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         embedding, *weights = ctx.saved_tensors
         # a backward pass overwrites the tables of the forward one: for a second they are made again
-        done = ctx.done or _Pass(ctx.plan, embedding, weights)
+        done = ctx.done or Pass(ctx.plan, embedding, weights)
         ctx.done = None
         gradients = done.backward(embedding, grads)
         ctx.plan.free.append(done.space)
         return None, *gradients
 
 
-class _Pass:
-    """A forward pass, which runs when this is made, and its backward pass, which can run once."""
+class Pass:
+    """A forward pass, which runs when this is made, and its backward pass, which can run once.
+
+    Args:
+        plan: as in `layers_of_nodes`, as are the rest; who made this gives `space` back to `plan.free` in the end.
+        embedding: x^(0).
+        weights: of all layers.
+    """
 
     def __init__(self, plan: Plan, embedding: Tensor, weights: Sequence[Tensor]) -> None:
         # threads of our own know nothing of torch.no_grad, under which this runs
@@ -151,7 +155,7 @@ class _Pass:
             rows.insert(0, cpu_kgat.with_neighbours(plan.adjacency.csr, rows[0]))
         self.layers = [self._layer(k, own, weights[4 * k : 4 * k + 4]) for k, own in enumerate(rows)]
         x = embedding
-        with _torch_on_one_thread() as n_threads:
+        with torch_on_one_thread() as n_threads:
             for layer in self.layers:
                 layer.forward(plan.adjacency, x, n_threads)
                 x = layer.output
@@ -166,16 +170,23 @@ class _Pass:
         """Return every layer's vectors of the nodes."""
         return tuple(table[self.plan.nodes] for table in (embedding, *self.space.outputs))
 
-    def backward(self, embedding: Tensor, grads: Sequence[Tensor]) -> list[Tensor]:
-        """Return the gradients of the embedding and of all weights, given those of the nodes' layers."""
+    def backward(self, embedding: Tensor, grads: Sequence[Tensor], to_embedding: Tensor | None = None) -> list[Tensor]:
+        """Return the gradients of the embedding and of all weights, given those of the nodes' layers.
+
+        Args:
+            embedding: as in the forward pass.
+            grads: one for each table of `found`.
+            to_embedding: where to write the gradient of the embedding; None makes a table.
+        """
         embedding, nodes, grad = embedding.detach(), self.plan.nodes.numpy(), grads[-1].contiguous()
         to_weights: list[Tensor] = []
-        with _torch_on_one_thread() as n_threads:
+        with torch_on_one_thread() as n_threads:
             for k in reversed(range(len(self.layers))):
                 layer = self.layers[k]
                 x = self.space.outputs[k - 1] if k else embedding
                 below = self.layers[k - 1].rows if k else np.arange(len(embedding))
-                out = _first(self.space.spare[1], len(below), x.shape[1]) if k else torch.empty_like(x)
+                out = _first(self.space.spare[1], len(below), x.shape[1]) if k else to_embedding
+                out = torch.empty_like(x) if out is None else out
                 to_near, gradients = layer.backward(self.plan.adjacency, x, grad, self.space, n_threads)
                 to_weights[:0] = gradients
                 grad = layer.pull(self.plan.adjacency, to_near, (below, out), n_threads)
@@ -199,7 +210,7 @@ class _Layer:
         """Write the rows of the output."""
         values = adjacency.values
 
-        def work(part: slice) -> None:
+        def work(_: int, part: slice) -> None:
             rows = self.rows[part]
             mixed, branches = _pair(self.mixed, part), _pair(self.branches, part)
             cpu_kgat.mix(adjacency.csr, values, x, rows, mixed)
@@ -207,7 +218,7 @@ class _Layer:
                 torch.mm(table, weight.T, out=branch)
             cpu_kgat.activate(branches, self.biases, rows, self.activation, self.output)
 
-        _in_blocks(work, len(self.rows), n_threads)
+        work_in_blocks(work, len(self.rows), n_threads)
 
     def backward(
         self, adjacency: Adjacency, x: Tensor, grad: Tensor, space: Workspace, n_threads: int
@@ -222,19 +233,19 @@ class _Layer:
         is_spread = len(self.rows) < len(x) and cpu_kgat.has_most_entries(adjacency.csr, self.rows)
         # where few rows are missing, it costs less to read zeros than to skip
         to_near = _first(space.spare[2], *x.shape).zero_() if is_spread else to_summed
-        sums: list[list[Tensor]] = [[] for _ in range(-(-len(self.rows) // _BLOCK))]
+        sums: list[list[Tensor]] = [[] for _ in range(n_blocks(len(self.rows)))]
 
-        def work(part: slice) -> None:
+        def work(block: int, part: slice) -> None:
             rows, mixed, branches = self.rows[part], _pair(self.mixed, part), _pair(self.branches, part)
             biases = cpu_kgat.activate_backward(branches, self.biases, rows, self.activation, grad[part])
             to_weights = [branch.T @ table for branch, table in zip(branches, mixed, strict=True)]
-            sums[part.start // _BLOCK] = [to_weights[0], biases[0], to_weights[1], biases[1]]
+            sums[block] = [to_weights[0], biases[0], to_weights[1], biases[1]]
             grads = (to_summed[part], mixed[1])
             for branch, weight, out in zip(branches, self.weights, grads, strict=True):
                 torch.mm(branch, weight, out=out)
             cpu_kgat.mix_backward(x, rows, mixed[0], grads, to_near if is_spread else to_near[part])
 
-        _in_blocks(work, len(self.rows), n_threads)
+        work_in_blocks(work, len(self.rows), n_threads)
         return to_near, [torch.stack(parts).sum(dim=0) for parts in zip(*sums, strict=True)]
 
     def pull(self, adjacency: Adjacency, to_near: Tensor, target: tuple[Ints, Tensor], n_threads: int) -> Tensor:
@@ -251,28 +262,6 @@ class _Layer:
 
         share_out(work, cuts, n_threads=n_threads)
         return out
-
-
-def _in_blocks(work: Callable[[slice], None], n_rows: int, n_threads: int) -> None:
-    """Do work on blocks of rows, each of which fits a core's cache."""
-
-    def run(start: int, end: int) -> None:
-        torch.set_num_threads(1)  # BLAS keeps the number for each thread
-        for block in range(start, end):
-            work(slice(block * _BLOCK, min((block + 1) * _BLOCK, n_rows)))
-
-    share_out(run, np.arange(-(-n_rows // _BLOCK) + 1), n_threads=n_threads)
-
-
-@contextmanager
-def _torch_on_one_thread() -> Iterator[int]:
-    """Hold torch and BLAS to the thread that calls them, since we have threads of our own; give how many torch had."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield n_threads
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _first(flat: Tensor, n_rows: int, width: int) -> Tensor:

@@ -7,6 +7,7 @@ second OpenMP beside the one in PyTorch, and a thread that is held up by somethi
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -20,6 +21,7 @@ kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
 """How every kernel is compiled; its first two arguments are the first row of its share and the one behind the last."""
 
 _CHUNKS_PER_THREAD = 8
+_BLOCK = 2048
 
 
 def split_evenly(running: npt.NDArray[Any], n_threads: int | None = None) -> Cuts:
@@ -64,6 +66,40 @@ def share_out(function: Callable[..., Any], cuts: Cuts, *arguments: Any, n_threa
     _work(function, turns, ends, arguments)
     for other in others:
         other.result()
+
+
+def work_in_blocks(work: Callable[[int, slice], None], n_rows: int, n_threads: int) -> None:
+    """Do work on blocks of rows that do not depend on the number of threads and fit a core's cache.
+
+    Args:
+        work: called with the block's number and its rows; may use torch, which is held to one thread.
+        n_rows: of all blocks.
+        n_threads: how many to use.
+    """
+
+    def run(start: int, end: int) -> None:
+        torch.set_num_threads(1)  # BLAS keeps the number for each thread
+        for block in range(start, end):
+            work(block, slice(block * _BLOCK, min((block + 1) * _BLOCK, n_rows)))
+
+    with torch_on_one_thread():
+        share_out(run, np.arange(n_blocks(n_rows) + 1), n_threads=n_threads)
+
+
+def n_blocks(n_rows: int) -> int:
+    """Return how many blocks `work_in_blocks` makes."""
+    return -(-n_rows // _BLOCK)
+
+
+@contextmanager
+def torch_on_one_thread() -> Iterator[int]:
+    """Hold torch and BLAS to the thread that calls them; give how many threads torch had."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield n_threads
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _work(function: Callable[..., Any], turns: Iterator[int], ends: list[int], arguments: tuple[Any, ...]) -> None:

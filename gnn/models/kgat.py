@@ -12,14 +12,14 @@ from torch.nn import functional
 
 from gnn.data import TrainingGraph
 from gnn.losses import bpr, half_squared_norm
-from gnn.recommender import Objective, Recommender, Vectors
+from gnn.recommender import Objective, Recommender, Step, Vectors
 from gnn.relations import EdgesByRelation, edge_logits
-from gnn.sampling import Batch, FactBatch
+from gnn.sampling import Batch, FactBatch, InteractionBatch
 from gnn.sparse import attend, edge_softmax, route_of, spmm
 from kg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gnn.kernels.cpu_kgat_layers import Adjacency, Workspace
+    from gnn.kernels.cpu_kgat_layers import Adjacency, Plan, Workspace
 
 _SLOPE = 0.2
 
@@ -113,13 +113,40 @@ class KGAT(Recommender, name="kgat"):
     def loss(self, batch: Batch) -> Tensor:
         """BPR or TransR, whichever the batch is for, with its regulariser; see `Recommender.loss`."""
         if isinstance(batch, FactBatch):
-            return self._fact_loss(batch)
-        shift = self.graph.n_users
-        nodes = torch.stack([batch.users, batch.positives + shift, batch.negatives + shift])
-        user, positive, negative = self._propagated(self.graph, nodes)
+            nodes = torch.stack([batch.heads, batch.tails, batch.negatives], dim=1)
+            return self.fact_loss(batch.relations, functional.embedding(nodes, self.embedding))
+        return self.ranking_loss(self._propagated(self.graph, self.nodes_of(batch)))
+
+    def ranking_loss(self, vectors: Tensor) -> Tensor:
+        """BPR with the regulariser, of the final vectors of users, positives and negatives, (3, n, d)."""
+        user, positive, negative = vectors
         ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1))
         total: Tensor = ranking + self.config.l2 * half_squared_norm(user, positive, negative)
         return total
+
+    def fact_loss(self, relations: Tensor, vectors: Tensor) -> Tensor:
+        """TransR with the regulariser, of the layer-0 vectors of heads, tails and negatives, (n, 3, d).
+
+        Args:
+            relations: (n,) int64, sorted.
+            vectors: of the ends of each fact.
+        """
+        n_each = torch.bincount(relations, minlength=len(self.relation)).tolist()
+        groups = zip(torch.split(vectors, n_each), torch.unbind(self.projection), strict=True)
+        head, tail, negative = torch.cat([group @ w for group, w in groups if len(group)]).unbind(1)
+        relation = functional.embedding(relations, self.relation)
+        near = (head + relation - tail).square().sum(1)
+        far = (head + relation - negative).square().sum(1)
+        total: Tensor = bpr(-near, -far) + self.config.l2_facts * half_squared_norm(head, relation, tail, negative)
+        return total
+
+    def fused_step(self, objective: Objective, optimiser: torch.optim.Adam) -> Step | None:
+        """Step without a fresh gradient of the embedding, on the CPU; see `Recommender.fused_step`."""
+        if not self._is_by_hand():
+            return None
+        from gnn.fused_kgat import KGATStep
+
+        return KGATStep(self, optimiser)
 
     def after_epoch(self) -> None:
         """Compute the attention anew, where it is fixed."""
@@ -140,10 +167,36 @@ class KGAT(Recommender, name="kgat"):
         v = edge_logits(edges, self.embedding, self.projection, self.relation)
         return graph.facts.confidence.log() + v
 
+    def nodes_of(self, batch: InteractionBatch) -> Tensor:
+        """Return users, positives and negatives of a batch as nodes, (3, n)."""
+        shift = self.graph.n_users
+        return torch.stack([batch.users, batch.positives + shift, batch.negatives + shift])
+
+    def plan(self, graph: TrainingGraph, nodes: Tensor) -> "tuple[Plan, Tensor]":
+        """Return what the compiled route needs for some nodes, dropout drawn, and the place of each among them."""
+        from gnn.kernels.cpu_kgat import Activation
+        from gnn.kernels.cpu_kgat_layers import Plan
+
+        distinct, place = torch.unique(nodes, return_inverse=True)
+        dropout = self.config.dropout if self.training else 0.0
+        seed = int(torch.randint(1 << 62, ())) if dropout else 0
+        return Plan(self._adjacency_of(graph), distinct, Activation(_SLOPE, dropout, seed), self._workspaces), place
+
+    def layer_weights(self) -> list[torch.nn.Parameter]:
+        """Return W1, b1, W2, b2 of each layer in turn."""
+        both = [layer for pair in zip(self.add, self.multiply, strict=True) for layer in pair]
+        return [parameter for layer in both for parameter in layer.parameters()]
+
+    def _is_by_hand(self) -> bool:
+        return self.config.attention == "fixed" and route_of(self.embedding) == "compiled"
+
     def _propagated(self, graph: TrainingGraph, nodes: Tensor) -> Tensor:
         """Return the final vectors of some nodes, nodes.shape + (sum of widths,)."""
-        if self.config.attention == "fixed" and route_of(self.embedding) == "compiled":
-            return self._propagated_compiled(graph, nodes)
+        if self._is_by_hand():
+            from gnn.kernels.cpu_kgat_layers import layers_of_nodes
+
+            plan, place = self.plan(graph, nodes)
+            return functional.embedding(place, join_layers(layers_of_nodes(plan, self.embedding, self.layer_weights())))
         gather = self._gather(graph)
         x: Tensor = self.embedding
         layers = [functional.embedding(nodes, x)]
@@ -152,19 +205,7 @@ class KGAT(Recommender, name="kgat"):
             x = functional.leaky_relu(add(x + near), _SLOPE) + functional.leaky_relu(multiply(x * near), _SLOPE)
             x = functional.dropout(x, self.config.dropout, self.training)
             layers.append(functional.embedding(nodes, x))
-        return _joined(layers)
-
-    def _propagated_compiled(self, graph: TrainingGraph, nodes: Tensor) -> Tensor:
-        from gnn.kernels.cpu_kgat import Activation
-        from gnn.kernels.cpu_kgat_layers import Plan, layers_of_nodes
-
-        distinct, place = torch.unique(nodes, return_inverse=True)
-        dropout = self.config.dropout if self.training else 0.0
-        seed = int(torch.randint(1 << 62, ())) if dropout else 0
-        plan = Plan(self._adjacency_of(graph), distinct, Activation(_SLOPE, dropout, seed), self._workspaces)
-        both = [layer for pair in zip(self.add, self.multiply, strict=True) for layer in pair]
-        weights = [parameter for layer in both for parameter in layer.parameters()]
-        return functional.embedding(place, _joined(layers_of_nodes(plan, self.embedding, weights)))
+        return join_layers(layers)
 
     def _gather(self, graph: TrainingGraph) -> Callable[[Tensor], Tensor]:
         """Return the function that sums the vectors of neighbours by attention; equation 3."""
@@ -186,21 +227,8 @@ class KGAT(Recommender, name="kgat"):
     def _edges(self) -> EdgesByRelation:
         return EdgesByRelation.from_facts(self.graph.facts)
 
-    def _fact_loss(self, batch: FactBatch) -> Tensor:
-        n_each = torch.bincount(batch.relations, minlength=len(self.relation)).tolist()
-        rows = functional.embedding(torch.stack([batch.heads, batch.tails, batch.negatives], dim=1), self.embedding)
-        groups = torch.split(rows, n_each)
-        projections = torch.unbind(self.projection)
-        projected = [group @ w for group, w in zip(groups, projections, strict=True) if len(group)]
-        head, tail, negative = torch.cat(projected).unbind(1)
-        relation = functional.embedding(batch.relations, self.relation)
-        near = (head + relation - tail).square().sum(1)
-        far = (head + relation - negative).square().sum(1)
-        total: Tensor = bpr(-near, -far) + self.config.l2_facts * half_squared_norm(head, relation, tail, negative)
-        return total
 
-
-def _joined(layers: Sequence[Tensor]) -> Tensor:
+def join_layers(layers: Sequence[Tensor]) -> Tensor:
     """Concatenate layers, all but the first normalised; equation 11."""
     return torch.cat([layers[0], *(functional.normalize(x, dim=-1) for x in layers[1:])], dim=-1)
 

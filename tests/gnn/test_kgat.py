@@ -15,7 +15,7 @@ from gnn.bench.row import Machine
 from gnn.bench.setting import TOY, Setting
 from gnn.bench.task import Task
 from gnn.data import TrainingGraph
-from gnn.kernels import cpu_kgat, cpu_kgat_layers
+from gnn.kernels import cpu_kgat, threads
 from gnn.models.kgat import KGAT
 from gnn.sampling import FactBatch, InteractionBatch
 from gnn.sparse import use_route
@@ -190,14 +190,15 @@ def test_dropout_leaves_its_share_out_anew_in_each_step_and_nothing_when_it_serv
 
 
 def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_kgat_layers, "_BLOCK", 7)
+    monkeypatch.setattr(threads, "_BLOCK", 7)
     model = deep(torch.float32)
     results = []
     with use_route("compiled"):
         for n_threads in (1, 2, 3):
             torch.set_num_threads(n_threads)
             torch.manual_seed(0)
-            results.append(loss_and_gradients(model))
+            model.attention = model.attend(model.graph)
+            results.append([model.attention, *loss_and_gradients(model)])
             assert torch.get_num_threads() == n_threads
     torch.set_num_threads(1)
     for alone, *together in zip(*results, strict=True):
@@ -217,6 +218,39 @@ def test_passes_that_are_under_way_together_do_not_share_tables() -> None:
                 assert torch.equal(found, gradient)
         model.vectors()
     assert len(model._workspaces) == 2
+
+
+FACTS = FactBatch(*(torch.tensor(c) for c in zip(*[(8, 0, 1, 3), (9, 2, 17, 4), (17, 2, 9, 8)], strict=True)))
+
+
+def test_fused_steps_equal_those_of_autograd() -> None:
+    results = []
+    for is_fused in (True, False):
+        model = deep(torch.float64)
+        adams = [torch.optim.Adam(model.parameters(), lr=0.01, fused=True) for _ in model.objectives]
+        torch.manual_seed(5)
+        losses = []
+        with use_route("compiled"):
+            steps = [model.fused_step(o, adam) for o, adam in zip(model.objectives, adams, strict=True)]
+            for batch, kind in ((BATCH, 0), (FACTS, 1), (BATCH, 0), (FACTS, 1), (BATCH, 0)):
+                if is_fused:
+                    losses.append(steps[kind](batch))
+                    continue
+                adams[kind].zero_grad()
+                losses.append(model.loss(batch))
+                losses[-1].backward()
+                adams[kind].step()
+        assert len(model._workspaces) == 1
+        results.append([torch.stack(losses).detach(), *model.state_dict().values()])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_there_is_no_fused_step_where_autograd_has_to_see_the_attention() -> None:
+    for route, attention in (("torch", "fixed"), ("compiled", "differentiable")):
+        model = deep(torch.float32, attention=attention)
+        with use_route(route):
+            assert model.fused_step("facts", torch.optim.Adam(model.parameters())) is None
 
 
 def test_attention_that_was_loaded_or_made_anew_is_what_the_next_step_uses() -> None:
@@ -314,10 +348,9 @@ def test_the_peer_has_our_losses_and_gradients_where_no_edges_are_parallel() -> 
         dataclasses.replace(CONFIG, init_std=0.5, dropout=0.0), TrainingGraph.from_ckg(without_parallel_edges(2))
     )
     peer = PeerKGAT(model)
-    facts = FactBatch(*(torch.tensor(c) for c in zip(*[(8, 0, 1, 3), (9, 2, 17, 4), (17, 2, 9, 5)], strict=True)))
     for each in (model, peer):
         each.after_epoch()
-    for batch in (BATCH, facts):
+    for batch in (BATCH, FACTS):
         losses = [each.loss(batch) for each in (model, peer)]
         torch.testing.assert_close(*losses, rtol=1e-6, atol=1e-7)
         for loss in losses:

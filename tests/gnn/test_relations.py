@@ -49,6 +49,8 @@ def test_logits_follow_the_equation_in_the_order_of_the_facts(seed: int) -> None
     grouped = EdgesByRelation.from_facts(facts)
     found = edge_logits(grouped, e, w, r)
     torch.testing.assert_close(found, expected)
+    with torch.no_grad():
+        torch.testing.assert_close(edge_logits(grouped, e, w, r), expected)
     weights = torch.linspace(-1, 1, len(found), dtype=torch.float64)
     for one, other in zip(*(torch.autograd.grad(v @ weights, [e, w, r]) for v in (found, expected)), strict=True):
         torch.testing.assert_close(one, other)
