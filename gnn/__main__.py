@@ -102,13 +102,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _take_experiment(experiment: argparse.ArgumentParser) -> None:
-    experiment.add_argument("name", metavar="NAME", help="of a file in gnn/experiments, or the path of a TOML file")
+    experiment.add_argument(
+        "name", metavar="NAME", nargs="?", help="of a file in gnn/experiments, or the path of a TOML file"
+    )
     experiment.add_argument(
         "--data", type=Path, default="../shared/data", metavar="DIR", help="folder of the data sets"
     )
     experiment.add_argument("--work", type=Path, default="runs/experiments", metavar="DIR", help="where runs are kept")
     experiment.add_argument("--out", type=Path, metavar="F", help="result file; results/experiments/NAME.json")
     experiment.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once")
+    experiment.add_argument("--table", nargs="+", type=Path, metavar="F", help="print result files as Markdown instead")
     experiment.add_argument("--report", action="store_true", help="train nothing, write what is there so far")
 
 
@@ -202,10 +205,12 @@ def _models(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _experiment(parsed: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from gnn.experiments.plan import read_experiment
-    from gnn.experiments.report import make_result, table
+    from gnn.experiments.report import make_result, markdown, read_result, table
     from gnn.experiments.runs import collect, execute, read_data
 
-    plan = read_experiment(parsed.name)
+    if parsed.table:
+        return {}, markdown(map(read_result, parsed.table))
+    plan = read_experiment(parsed.name or "")
     if not parsed.report:
         execute(plan, parsed.data, parsed.work, parsed.jobs, _show_count)
         sys.stderr.write("\n")

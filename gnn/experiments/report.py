@@ -1,5 +1,6 @@
 """From the outcomes of runs to one result, and from a result to a table."""
 
+import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
+from gnn.errors import InputError
 from gnn.experiments.plan import Experiment, Published
 from gnn.experiments.runs import Data, Outcome
 from gnn.significance import holm, paired_test
@@ -50,7 +52,15 @@ def make_result(experiment: Experiment, data: Data, outcomes: Sequence[Outcome])
 
 
 def summarise(runs: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> list[Row]:
-    """Return a row for each model and graph: mean and standard deviation over seeds (n - 1; null for one seed)."""
+    """Sum up runs: a row for each model and graph.
+
+    Args:
+        runs: the `runs` of a result.
+        metrics: which are summed up, as `NAME@K`.
+
+    Returns:
+        n_seeds, mean and standard deviation (n - 1; null for one seed) of each metric, mean seconds of training.
+    """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
         groups.setdefault((run["model"], run["graph"]), []).append(run)
@@ -65,7 +75,13 @@ def summarise(runs: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> list
 def compare_graphs(finished: Sequence[Outcome], metrics: Sequence[str]) -> list[Row]:
     """Compare the graphs of each model pairwise over users, each user's value averaged over seeds.
 
-    p-values are adjusted by Holm's method over all comparisons of the experiment.
+    Args:
+        finished: outcomes with a table of users.
+        metrics: which are compared, as `NAME@K`.
+
+    Returns:
+        Difference of means with its 95 % bootstrap interval, the p-value of a paired t-test, and `p_holm`, the same
+        adjusted over all comparisons of the experiment.
     """
     groups: dict[str, dict[str, list[Outcome]]] = {}
     for outcome in finished:
@@ -88,7 +104,13 @@ def compare_published(
 ) -> list[Row]:
     """Put ours, the mean over seeds, beside what others published.
 
-    `is_within` says whether ours is as near as the experiment claims; null where it claims nothing.
+    Args:
+        summary: what `summarise` returns; a model that is not in it has no row.
+        runs: the `runs` of a result.
+        published: the numbers of others.
+
+    Returns:
+        Both numbers; `is_within` says whether ours is as near as the experiment claims, null where it claims nothing.
     """
     rows: list[Row] = []
     known = {(row["model"], row["graph"]) for row in summary}
@@ -114,19 +136,78 @@ def table(result: Mapping[str, Any]) -> str:
         cells = "".join(f"{_cell(row[m]):>17}" for m in metrics)
         lines.append(f"{row['model']:<12}{row['graph']:<8}{row['n_seeds']:>5}{cells}{row['seconds']:>10.1f}")
     for row in result["published"]:
-        verdict = {True: "within", False: "NOT within", None: "no claim of"}[row["is_within"]]
+        allowed = f"within {row['allowed']:.4f}"
+        verdict = {True: allowed, False: f"NOT {allowed}", None: "nothing claimed"}[row["is_within"]]
         lines.append(
             f"{row['model']} on {row['graph']}, {row['metric']}: ours {row['ours']:.4f}, published "
-            f"{row['published']:.4f}, {row['difference']:+.4f}, {verdict} {row['allowed']:.4f} ({row['source']})"
+            f"{row['published']:.4f}, {row['difference']:+.4f}, {verdict} ({row['source']})"
         )
     for row in result["tests"]:
         lines.append(
             f"{row['model']}, {row['metric']}, {row['a']} - {row['b']}: {row['difference']:+.4f} "
             f"[{row['low']:+.4f}, {row['high']:+.4f}], p = {row['p_holm']:.2g} (Holm), {row['n_users']} users"
         )
-    lines += [f"{row['model']}: not run here, {row['reason']}" for row in result["refused"]]
-    lines += [f"{r['model']} on {r['graph']}, seed {r['seed']}: unfinished{_so_far(r)}" for r in result["unfinished"]]
+    lines += _missing(result)
     return "\n".join(lines)
+
+
+def read_result(path: Path) -> Row:
+    """Read a result file.
+
+    Raises:
+        InputError: if it is absent or no result.
+    """
+    try:
+        result: Row = json.loads(path.read_text(encoding="utf-8"))
+        known = result.keys() >= {"experiment", "summary", "published"}
+    except (OSError, ValueError, AttributeError) as error:
+        msg = (
+            f"`{path}` cannot be read as a result ({type(error).__name__}); give what `python -m gnn experiment` wrote"
+        )
+        raise InputError(msg) from error
+    if not known:
+        msg = f"`{path}` is JSON but no result; give what `python -m gnn experiment` wrote"
+        raise InputError(msg)
+    return result
+
+
+def markdown(results: Iterable[Mapping[str, Any]]) -> str:
+    """Return results as one Markdown table for the README: a row for each model and graph, below what is missing.
+
+    A row on `kg` also says by how much ndcg@20 differs from the same model's on the other graphs, with Holm's p.
+    """
+    head = "| experiment | model | graph | seeds | recall@20 | ndcg@20 | published | kg minus the others | seconds |"
+    rows, missing = [head, "|---|---|---|---:|---:|---:|---|---|---:|"], []
+    for result in results:
+        for row in result["summary"]:
+            cells = [result["experiment"], row["model"], row["graph"], str(row["n_seeds"])]
+            cells += [_cell(row[m]) if m in row else "" for m in ("recall@20", "ndcg@20")]
+            cells += [_beside(result, row), _lift(result, row), f"{row['seconds']:.1f}"]
+            rows.append("| " + " | ".join(cells) + " |")
+        missing += [f"- {result['experiment']}: {line}" for line in _missing(result)]
+    return "\n".join(rows) + ("\n\n" + "\n".join(missing) if missing else "")
+
+
+def _beside(result: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    own = [p for p in result["published"] if (p["model"], p["graph"]) == (row["model"], row["graph"])]
+    values = " / ".join(f"{p['published']:.4f}" for p in own)
+    missed = [p["metric"] for p in own if p["is_within"] is False]
+    return values + (f" (missed: {', '.join(missed)})" if missed else "")
+
+
+def _lift(result: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    own = [t for t in result["tests"] if (t["model"], t["metric"], t["a"]) == (row["model"], "ndcg@20", row["graph"])]
+    if row["graph"] != "kg":
+        return ""
+    return ", ".join(f"{t['b']} {t['difference']:+.4f} (p {t['p_holm']:.2g})" for t in own)
+
+
+def _missing(result: Mapping[str, Any]) -> list[str]:
+    refused = [f"{row['model']} not run here, {row['reason']}" for row in result["refused"]]
+    unfinished = (
+        f"{r['model']} on {r['graph']}, seed {r['seed']}, unfinished{_so_far(r)}" for r in result["unfinished"]
+    )
+    return [*refused, *unfinished]
 
 
 def _about(outcome: Outcome) -> Row:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ import scipy.sparse
 
 from gnn.__main__ import main
 from gnn.build import TrainConfig
+from gnn.errors import InputError
 from gnn.experiments.plan import ModelPlan, Protocol, Published, built_in, read_experiment
-from gnn.experiments.report import compare_graphs, compare_published, summarise, table
+from gnn.experiments.report import compare_graphs, compare_published, markdown, read_result, summarise, table
 from gnn.experiments.runs import Outcome, Run, execute, list_runs, read_data
 from kg.errors import ConfigError, FileFormatError, UnknownNameError
 
@@ -117,6 +119,25 @@ def test_every_result_is_of_an_experiment_as_it_stands_and_its_table_follows_fro
     assert str(ROOT) not in path.read_text(encoding="utf-8")
 
 
+def test_the_readme_shows_the_results_as_they_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("<!-- experiments -->\n")[2].partition("\n<!-- /experiments -->")[0]
+    assert main(["experiment", "--table", *map(str, RESULTS)]) == 0
+    printed = capsys.readouterr().out
+    assert "| lastfm-colakg | lightgcn | none | 1 | " in printed
+    assert shown + "\n" in ("\n", printed), (
+        "paste what `python -m gnn experiment --table results/experiments/*.json` prints"
+    )
+
+
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="absent.json` cannot be read as a result .FileNotFoundError."):
+        read_result(tmp_path / "absent.json")
+    (tmp_path / "other.json").write_text('{"summary": []}')
+    with pytest.raises(InputError, match="other.json` is JSON but no result"):
+        read_result(tmp_path / "other.json")
+
+
 def test_an_experiment_runs_from_end_to_end(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(place)) == 0
     said = capsys.readouterr()
@@ -135,6 +156,11 @@ def test_an_experiment_runs_from_end_to_end(place: Path, capsys: pytest.CaptureF
     assert [point["epoch"] for point in result["runs"][1]["curve"]] == [2, 4, 6]
     assert result["data"]["interactions"] == {"train": 120, "valid": 0, "test": 48}
     assert str(place) not in json.dumps(result)
+    shown = markdown([result])
+    assert "| small | popularity | none | 1 | " in shown
+    assert " (missed: recall@5) |" in shown
+    (kg,) = (line for line in shown.splitlines() if "| lightgcn | kg |" in line)
+    assert re.search(r"\| none [+-]\d\.\d{4} \(p .*\), random [+-]\d\.\d{4} \(p .*\) \|", kg)
 
 
 def test_what_is_on_disk_is_not_run_again_unless_a_parameter_changed(
@@ -161,7 +187,7 @@ def test_a_report_on_the_way_shows_the_curve_so_far_and_claims_nothing(
     assert "the same command goes on" in capsys.readouterr().err
     monkeypatch.setattr("gnn.experiments.runs.train", lambda *_: pytest.fail("a report trains nothing"))
     assert main(arguments(place, "--report")) == 0
-    assert "lightgcn on kg, seed 0: unfinished, epoch 5; best recall@20 " in capsys.readouterr().out
+    assert "lightgcn on kg, seed 0, unfinished, epoch 5; best recall@20 " in capsys.readouterr().out
     result = json.loads((place / "work.json").read_text())
     assert [run["model"] for run in result["runs"]] == ["popularity", "lightgcn"]
     epochs = {(r["graph"], r["seed"]): [point["epoch"] for point in r["curve"]] for r in result["unfinished"]}
@@ -180,7 +206,7 @@ def test_a_run_that_needs_more_memory_than_there_is_is_told_and_tried_again(
     (place / "small.toml").write_text(text)
     monkeypatch.setattr("gnn.memory.available_memory", lambda: 1000)
     assert main(arguments(place)) == 0
-    assert "ease: not run here, training ease on " in capsys.readouterr().out
+    assert "ease not run here, training ease on " in capsys.readouterr().out
     assert json.loads((place / "work.json").read_text())["published"] == []
     monkeypatch.undo()
     assert main(arguments(place)) == 0
@@ -203,11 +229,11 @@ def test_a_peer_runs_where_its_library_is_and_is_told_where_it_is_not(
     (place / "small.toml").write_text(f'{text}[[peers]]\nmodel = "implicit-als"\nconfig = {{ factors = 3 }}\n')
     monkeypatch.setattr("gnn.experiments.peers.find_spec", lambda name: None)
     assert main(arguments(place)) == 0
-    assert "implicit-als: not run here, the library `implicit` is not installed" in capsys.readouterr().out
+    assert "implicit-als not run here, the library `implicit` is not installed" in capsys.readouterr().out
     monkeypatch.setattr("gnn.experiments.peers.find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "implicit.als", SimpleNamespace(AlternatingLeastSquares=Als))
     assert main(arguments(place, "--report")) == 0
-    assert "implicit-als on none, seed 0: unfinished, epoch 0" in capsys.readouterr().out
+    assert "implicit-als on none, seed 0, unfinished, epoch 0" in capsys.readouterr().out
     assert main(arguments(place)) == 0
     popular, factorised = json.loads((place / "work.json").read_text())["runs"]
     assert factorised["model"] == "implicit-als"
