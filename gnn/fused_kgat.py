@@ -1,8 +1,8 @@
 """KGAT's training step with the gradient of the embedding in memory that stays.
 
 By autograd each step asks for a fresh table of the embedding's size, and clears it: on facts, of which a step has some
-thousand, that costs more than the loss. The small products of facts run on one thread, where starting more costs more
-than it saves.
+thousand, that costs more than the loss. What is small runs on one thread: where the processors have other work, each
+parallel region of torch waits for the last of its threads to get its turn.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,8 @@ class KGATStep:
     def __call__(self, batch: Batch) -> Tensor:
         """Make a step on a batch of either kind and return its loss, a scalar."""
         self.optimiser.zero_grad()
-        loss = self._on_facts(batch) if isinstance(batch, FactBatch) else self._on_interactions(batch)
+        with torch_on_one_thread() as n_threads:
+            loss = self._on_facts(batch) if isinstance(batch, FactBatch) else self._on_interactions(batch, n_threads)
         self.model.embedding.grad = self._gradient
         self.optimiser.step()
         self.model.embedding.grad = None
@@ -46,7 +47,6 @@ class KGATStep:
             self._gradient[torch.cat([batch.heads, batch.tails, batch.negatives])] = 0.0
         return loss.detach()
 
-    @torch_on_one_thread()
     def _on_facts(self, batch: FactBatch) -> Tensor:
         nodes = torch.stack([batch.heads, batch.tails, batch.negatives], dim=1)
         distinct, place = torch.unique(nodes, return_inverse=True)
@@ -57,11 +57,11 @@ class KGATStep:
         _give(weights, gradients)
         return loss
 
-    def _on_interactions(self, batch: InteractionBatch) -> Tensor:
+    def _on_interactions(self, batch: InteractionBatch, n_threads: int) -> Tensor:
         model = self.model
         plan, place = model.plan(model.graph, model.nodes_of(batch))
         weights = model.layer_weights()
-        done = Pass(plan, model.embedding, weights)
+        done = Pass(plan, model.embedding, weights, n_threads)
         layers = [x.requires_grad_() for x in done.found(model.embedding.detach())]
         loss = model.ranking_loss(functional.embedding(place, join_layers(layers)))
         _, *gradients = done.backward(model.embedding, torch.autograd.grad(loss, layers), self._gradient)

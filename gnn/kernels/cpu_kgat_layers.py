@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from gnn.kernels import cpu_kgat
 from gnn.kernels.cpu_kgat import Activation, Ints
 from gnn.kernels.cpu_spmm import running_entries
-from gnn.kernels.threads import n_blocks, share_out, split_evenly, torch_on_one_thread, work_in_blocks
+from gnn.kernels.threads import n_blocks, share_out, split_evenly, work_in_blocks
 from gnn.sparse.pattern import Csr
 
 _SEED_STEP = 0xD1B54A32D192ED03
@@ -142,23 +142,23 @@ class Pass:
         plan: as in `layers_of_nodes`, as are the rest; who made this gives `space` back to `plan.free` in the end.
         embedding: x^(0).
         weights: of all layers.
+        n_threads: how many to use where torch is held to one; None for as many as torch uses.
     """
 
-    def __init__(self, plan: Plan, embedding: Tensor, weights: Sequence[Tensor]) -> None:
+    def __init__(self, plan: Plan, embedding: Tensor, weights: Sequence[Tensor], n_threads: int | None = None) -> None:
         # threads of our own know nothing of torch.no_grad, under which this runs
         embedding, weights = embedding.detach(), [w.detach() for w in weights]
         widths = (embedding.shape[1], *[len(w) for w in weights[::4]])
-        self.plan = plan
+        self.plan, self.n_threads = plan, n_threads or torch.get_num_threads()
         self.space = plan.free.pop() if plan.free else Workspace(len(embedding), widths, embedding.dtype)
         rows = [plan.nodes.numpy()]
         for _ in widths[2:]:
             rows.insert(0, cpu_kgat.with_neighbours(plan.adjacency.csr, rows[0]))
         self.layers = [self._layer(k, own, weights[4 * k : 4 * k + 4]) for k, own in enumerate(rows)]
         x = embedding
-        with torch_on_one_thread() as n_threads:
-            for layer in self.layers:
-                layer.forward(plan.adjacency, x, n_threads)
-                x = layer.output
+        for layer in self.layers:
+            layer.forward(plan.adjacency, x, self.n_threads)
+            x = layer.output
 
     def _layer(self, k: int, rows: Ints, weights: Sequence[Tensor]) -> "_Layer":
         (summed, product), (left, right) = self.space.mixed[k], self.space.branches[k]
@@ -180,17 +180,16 @@ class Pass:
         """
         embedding, nodes, grad = embedding.detach(), self.plan.nodes.numpy(), grads[-1].contiguous()
         to_weights: list[Tensor] = []
-        with torch_on_one_thread() as n_threads:
-            for k in reversed(range(len(self.layers))):
-                layer = self.layers[k]
-                x = self.space.outputs[k - 1] if k else embedding
-                below = self.layers[k - 1].rows if k else np.arange(len(embedding))
-                out = _first(self.space.spare[1], len(below), x.shape[1]) if k else to_embedding
-                out = torch.empty_like(x) if out is None else out
-                to_near, gradients = layer.backward(self.plan.adjacency, x, grad, self.space, n_threads)
-                to_weights[:0] = gradients
-                grad = layer.pull(self.plan.adjacency, to_near, (below, out), n_threads)
-                grad[torch.from_numpy(np.searchsorted(below, nodes))] += grads[k]
+        for k in reversed(range(len(self.layers))):
+            layer = self.layers[k]
+            x = self.space.outputs[k - 1] if k else embedding
+            below = self.layers[k - 1].rows if k else np.arange(len(embedding))
+            out = _first(self.space.spare[1], len(below), x.shape[1]) if k else to_embedding
+            out = torch.empty_like(x) if out is None else out
+            to_near, gradients = layer.backward(self.plan.adjacency, x, grad, self.space, self.n_threads)
+            to_weights[:0] = gradients
+            grad = layer.pull(self.plan.adjacency, to_near, (below, out), self.n_threads)
+            grad[torch.from_numpy(np.searchsorted(below, nodes))] += grads[k]
         return [grad, *to_weights]
 
 
