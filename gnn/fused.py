@@ -20,9 +20,9 @@ from torch import Tensor
 
 from gnn.kernels import cpu_step
 from gnn.kernels.cpu_spmm import multiply_add, panels
-from gnn.kernels.threads import share_out, split_evenly
+from gnn.kernels.threads import share_out, split_evenly, torch_on_one_thread
 from gnn.sampling import InteractionBatch
-from gnn.sparse import NormalisedGraph
+from gnn.sparse import Csr, NormalisedGraph
 from gnn.sparse.order import local_order, reordered
 
 _NO_VALUES = np.empty(0, np.float32)
@@ -64,15 +64,16 @@ class LightGCNStep:
         self.n_users, self.n_layers, self.l2, self.storage = n_users, n_layers, l2, storage
         self._order = local_order(graph.csr, n_users)
         self._place = torch.empty_like(self._order).index_copy_(0, self._order, torch.arange(len(self._order)))
-        self._graph = graph = reordered(graph, self._order)
-        self._csr = (graph.csr.rowptr.numpy(), graph.csr.col.numpy())
-        self._values = _NO_VALUES if graph.weight is None else graph.weight.numpy()
-        self._squares, self._ones = graph.scale.square(), torch.ones_like(graph.scale)
+        self._graph = reordered(graph, self._order)
+        by_node = Csr(graph.csr.rowptr, self._place[graph.csr.col].int(), graph.csr.n_cols)
+        self._by_node = NormalisedGraph(by_node, graph.scale, graph.weight)
+        self._squares, self._ones = self._graph.scale.square(), torch.ones_like(graph.scale)
         self._slots = np.full(len(embedding), -1, np.int32)
         self._start, self._one, self._other = (torch.empty(embedding.shape, dtype=storage) for _ in range(3))
         self._seen_version = -1
 
     @torch.no_grad()
+    @torch_on_one_thread()
     def __call__(self, batch: InteractionBatch) -> Tensor:
         """Make a step on a batch and return its loss, a scalar."""
         if self.embedding._version != self._seen_version:  # somebody else wrote to it, or this is the first step
@@ -102,9 +103,8 @@ class LightGCNStep:
         return multiply_add(csr, x, final, values=values, row_scale=self._graph.scale * share, rows=rows)
 
     def _backward(self, direct: Any, scaled: Any) -> None:
-        d, halves, has_values = direct.shape[1], self.storage == torch.bfloat16, bool(len(self._values))
-        rows = (split_evenly(self._csr[0]), *self._csr, self._values, self._slots)
-        rates, nodes, tables = self._rates(), self._order.numpy(), self._tables()
+        d, halves, has_values = direct.shape[1], self.storage == torch.bfloat16, self._graph.weight is not None
+        rates, tables = self._rates(), self._tables()
         for start, width in panels(d):
             moved = tuple(t.data_ptr() + t.element_size() * start for t in tables)
             to_parameter, to_table = (table.ctypes.data + table.itemsize * start for table in (direct, scaled))
@@ -114,10 +114,19 @@ class LightGCNStep:
                 kernel = cpu_step.backward(width, has_values, layer == 0, is_last, halves)
                 out = (self._start if is_last else (self._one, self._other)[layer % 2]).data_ptr()
                 out += self._start.element_size() * start
-                scales = (self._graph.scale if is_last else self._squares).numpy()
+                rows = (
+                    self._rows(self._by_node, self._by_node.scale)
+                    if is_last
+                    else self._rows(self._graph, self._squares)
+                )
                 base = to_parameter if is_last else to_table
-                share_out(kernel, *rows, scales, d, x, base, out, rates, nodes, moved)
+                share_out(kernel, *rows, d, x, base, out, rates, self._place.numpy(), moved)
                 x = out
+
+    def _rows(self, graph: NormalisedGraph, scales: Tensor) -> tuple[Any, ...]:
+        rowptr = graph.csr.rowptr.numpy()
+        values = _NO_VALUES if graph.weight is None else graph.weight.numpy()
+        return split_evenly(rowptr), rowptr, graph.csr.col.numpy(), values, self._slots, scales.numpy()
 
     def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
         state = self.optimiser.state[self.embedding]

@@ -17,6 +17,8 @@ _COPY_BYTES = 1 << 30
 _TOY_BYTES = 1 << 16
 _SIDE = 2048
 _N_COPIES = 7
+_SHORT_S = 0.25
+_MOST_RUNS = 10
 
 
 def run_tasks(
@@ -94,7 +96,19 @@ def _warm_up(task: Task, contenders: list[Contender], progress: Progress) -> lis
 
 
 def _time(contender: Contender, device: str) -> float:
-    return sum(part.times * _seconds(part.run, device) for part in contender.parts)
+    return sum(part.times * _steady_seconds(part.run, device) for part in contender.parts)
+
+
+def _steady_seconds(run: Callable[[], object], device: str) -> float:
+    """Time a run; of a short one, the median of some that follow it.
+
+    Steps of training follow one another, while here a peer has just filled the caches with its own data. A run of a
+    quarter of a second and more moves so much that this makes no difference.
+    """
+    first = _seconds(run, device)
+    if first >= _SHORT_S:
+        return first
+    return statistics.median(_seconds(run, device) for _ in range(min(_MOST_RUNS, 1 + int(2 * _SHORT_S / first))))
 
 
 def _seconds(run: Callable[[], object], device: str) -> float:

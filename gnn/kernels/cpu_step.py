@@ -153,7 +153,8 @@ def backward(width: int, has_values: bool, is_first: bool, is_last: bool, halves
         width: of the panel.
         has_values: whether entries have values other than 1.
         is_first: `x` is the compact float32 table of the batch; else a whole table.
-        is_last: update the parameter, whose row of row i is nodes[i].
+        is_last: update the parameter. Its rows are in the order of the nodes, and so are those of the pattern then;
+            row i of the parameter is row places[i] of every table.
         halves: whole tables but the parameter's are bfloat16.
     """
     like = np.float32(0)
@@ -173,7 +174,7 @@ def backward(width: int, has_values: bool, is_first: bool, is_last: bool, halves
         base: int,
         out: int,
         rates: Any,
-        nodes: Any,
+        places: Any,
         tables: Any,
     ) -> None:
         stride = d * _FLOAT_BYTES
@@ -183,14 +184,15 @@ def backward(width: int, has_values: bool, is_first: bool, is_last: bool, halves
             else:
                 total = gather(rowptr, col, i, values, has_values, x, d, size, width, like)
             total = scale(total, scales[i])
-            if slots[i] >= 0:
-                total = add(total, load(base + slots[i] * stride, width, like))
+            place = places[i] if is_last else i
+            if slots[place] >= 0:
+                total = add(total, load(base + slots[place] * stride, width, like))
             if is_last:
-                at = nodes[i] * stride
+                at = i * stride
                 total = scale(_adam(total, rates, tables[0] + at, tables[1] + at, tables[2] + at, width), scales[i])
             if halves:
-                store_bf16(out + i * d * size, total)
+                store_bf16(out + place * d * size, total)
             else:
-                store(out + i * d * size, total)
+                store(out + place * d * size, total)
 
     return product

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -22,6 +23,7 @@ kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 _CHUNKS_PER_THREAD = 8
 _BLOCK = 2048
+_held_back: ContextVar[int] = ContextVar("threads that torch is held back from", default=0)
 
 
 def split_evenly(running: npt.NDArray[Any], n_threads: int | None = None) -> Cuts:
@@ -34,7 +36,7 @@ def split_evenly(running: npt.NDArray[Any], n_threads: int | None = None) -> Cut
     Returns:
         The first row of each chunk, and the number of rows behind them.
     """
-    n_chunks = _CHUNKS_PER_THREAD * (n_threads or torch.get_num_threads())
+    n_chunks = _CHUNKS_PER_THREAD * (n_threads or _n_threads())
     cuts = np.searchsorted(running, np.linspace(0, int(running[-1]), n_chunks + 1)).astype(np.int64)
     cuts[0], cuts[-1] = 0, len(running) - 1
     return cuts
@@ -42,19 +44,19 @@ def split_evenly(running: npt.NDArray[Any], n_threads: int | None = None) -> Cut
 
 def split_rows(n_rows: int) -> Cuts:
     """Cut rows of equal work into chunks."""
-    return np.linspace(0, n_rows, min(n_rows, _CHUNKS_PER_THREAD * torch.get_num_threads()) + 1).astype(np.int64)
+    return np.linspace(0, n_rows, min(n_rows, _CHUNKS_PER_THREAD * _n_threads()) + 1).astype(np.int64)
 
 
 def share_out(function: Callable[..., Any], cuts: Cuts, *arguments: Any, n_threads: int | None = None) -> None:
-    """Call function(first, end, *arguments) for every chunk, on as many threads as torch uses.
+    """Call function(first, end, *arguments) for every chunk, on as many threads as torch uses or is held back from.
 
     Args:
         function: a compiled kernel that writes to its own rows only.
         cuts: where chunks begin, from `split_evenly` or `split_rows`.
         arguments: given to every call.
-        n_threads: where torch itself is held to one thread, how many to use.
+        n_threads: how many to use instead.
     """
-    n_threads = n_threads or torch.get_num_threads()
+    n_threads = n_threads or _n_threads()
     if n_threads == 1 or len(cuts) < 3:
         function(int(cuts[0]), int(cuts[-1]), *arguments)
         return
@@ -93,13 +95,22 @@ def n_blocks(n_rows: int) -> int:
 
 @contextmanager
 def torch_on_one_thread() -> Iterator[int]:
-    """Hold torch and BLAS to the thread that calls them; give how many threads torch had."""
+    """Hold torch and BLAS to the thread that calls them; give how many threads torch had.
+
+    After each parallel operation of torch its threads wait busily for the next, on cores that kernels of ours need.
+    """
     n_threads = torch.get_num_threads()
+    token = _held_back.set(n_threads)
     torch.set_num_threads(1)
     try:
         yield n_threads
     finally:
         torch.set_num_threads(n_threads)
+        _held_back.reset(token)
+
+
+def _n_threads() -> int:
+    return _held_back.get() or torch.get_num_threads()
 
 
 def _work(function: Callable[..., Any], turns: Iterator[int], ends: list[int], arguments: tuple[Any, ...]) -> None:
