@@ -203,11 +203,11 @@ def _lift(result: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def _missing(result: Mapping[str, Any]) -> list[str]:
-    refused = [f"{row['model']} not run here, {row['reason']}" for row in result["refused"]]
-    unfinished = (
-        f"{r['model']} on {r['graph']}, seed {r['seed']}, unfinished{_so_far(r)}" for r in result["unfinished"]
-    )
-    return [*refused, *unfinished]
+    lines = [f"{row['model']} not run here, {row['reason']}" for row in result["refused"]]
+    begun = [row for row in result["unfinished"] if row["epoch"]]
+    lines += [f"{r['model']} on {r['graph']}, seed {r['seed']}, unfinished{_so_far(r)}" for r in begun]
+    n_waiting = len(result["unfinished"]) - len(begun)
+    return lines + ([f"runs not begun: {n_waiting}"] if n_waiting else [])
 
 
 def _about(outcome: Outcome) -> Row:
