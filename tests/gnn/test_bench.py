@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,9 @@ def test_contenders_run_in_turn_after_a_warm_up_and_are_stopped() -> None:
     task = Counting()
     told: list[str] = []
     measure_task(task, SETTING, MACHINE, 3, lambda done, total, note: told.append(f"{done}/{total} {note}"))
-    assert "".join(task.calls) == "abc" * 4 + "stop"
+    assert [name for name, _ in groupby(task.calls)] == ["a", "b", "c"] * 4 + ["stop"]
+    assert task.calls[:4] == ["a", "b", "c", "a"]
+    assert task.calls[3:].count("a") == 3 * 11  # a short run is followed by ten that count
     assert told[2] == "2/3 counting, warming up c"
     assert told[-1] == "8/9 counting, c"
 
