@@ -52,7 +52,7 @@ def weigh(csr: Csr, logits: Tensor, row_max: Tensor, row_sum: Tensor, dots: Tens
     return out
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def _softmax(start: int, end: int, rowptr: Any, logits: Any, out: Any) -> None:
     for i in range(start, end):
         highest, total = -np.inf, logits.dtype.type(0)
@@ -65,7 +65,7 @@ def _softmax(start: int, end: int, rowptr: Any, logits: Any, out: Any) -> None:
             out[e] /= total
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def _softmax_backward(start: int, end: int, rowptr: Any, weights: Any, grad: Any, out: Any) -> None:
     for i in range(start, end):
         total = weights.dtype.type(0)
@@ -75,7 +75,7 @@ def _softmax_backward(start: int, end: int, rowptr: Any, weights: Any, grad: Any
             out[e] = weights[e] * (grad[e] - total)
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def _weigh(
     start: int, end: int, rowptr: Any, logits: Any, row_max: Any, row_sum: Any, dots: Any, row_dot: Any, out: Any
 ) -> None:
@@ -89,7 +89,7 @@ def _weigh(
 def _attend(width: int, like: Any) -> Any:
     size = like.dtype.itemsize
 
-    @kernel  # type: ignore[untyped-decorator]
+    @kernel
     def aggregate(
         start: int, end: int, rowptr: Any, col: Any, logits: Any, d: int, x: int, out: int, row_max: Any, row_sum: Any
     ) -> None:

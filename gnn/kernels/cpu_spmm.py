@@ -145,7 +145,7 @@ def _multiply_add(width: int, like: Any, form: tuple[bool, bool, bool, bool], ha
     out_size = BF16_BYTES if to_half else size
     base_size = BF16_BYTES if base_half else size
 
-    @kernel  # type: ignore[untyped-decorator]
+    @kernel
     def product(
         start: int,
         end: int,
@@ -182,7 +182,7 @@ def _multiply_add(width: int, like: Any, form: tuple[bool, bool, bool, bool], ha
 def _edge_dot(width: int, like: Any) -> Any:
     size = like.dtype.itemsize
 
-    @kernel  # type: ignore[untyped-decorator]
+    @kernel
     def dots(start: int, end: int, rowptr: Any, col: Any, d: int, left: int, right: int, out: Any) -> None:
         last = len(col) - 1
         for i in range(start, end):

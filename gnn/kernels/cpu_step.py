@@ -29,7 +29,7 @@ _FLOAT_BYTES = 4
 _summing = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def assign_slots(nodes: Any, slots: Any, distinct: Any) -> int:
     """Give each distinct node of a batch a slot, in the order of their first place; return how many there are."""
     count = 0
@@ -41,7 +41,7 @@ def assign_slots(nodes: Any, slots: Any, distinct: Any) -> int:
     return count
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def release_slots(distinct: Any, slots: Any) -> None:
     """Take the slots of a batch back."""
     for node in distinct:
@@ -84,7 +84,7 @@ def _pull(start: int, end: int, batch: Any, first: Any, final: Any, l2: float, p
         losses[b] = math.log1p(math.exp(-abs(gap))) + (gap if gap > 0 else 0.0) + 0.5 * l2 * norm
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def _by_slot(
     start: int,
     end: int,
@@ -160,7 +160,7 @@ def backward(width: int, has_values: bool, is_first: bool, is_last: bool, halves
     like = np.float32(0)
     size = BF16_BYTES if halves else _FLOAT_BYTES
 
-    @kernel  # type: ignore[untyped-decorator]
+    @kernel
     def product(
         start: int,
         end: int,

@@ -32,7 +32,7 @@ def merge_tile(scores: Tensor, first_column: int, mask: Csr | None, values: Tens
     share_out(_merge, cuts, scores.data_ptr(), scores.numpy(), first_column, values.numpy(), columns.numpy())
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def _mask(start: int, end: int, rowptr: Any, col: Any, first_column: int, scores: Any) -> None:
     for row in range(start, end):
         for entry in range(rowptr[row], rowptr[row + 1]):
@@ -41,7 +41,7 @@ def _mask(start: int, end: int, rowptr: Any, col: Any, first_column: int, scores
                 scores[row, column] = -np.inf
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def _merge(start: int, end: int, address: int, scores: Any, first_column: int, values: Any, columns: Any) -> None:
     n_columns = scores.shape[1]
     whole = n_columns - n_columns % _STEP
@@ -58,7 +58,7 @@ def _merge(start: int, end: int, address: int, scores: Any, first_column: int, v
             _insert(scores[row, column], first_column + column, kept, places)
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def _insert(score: Any, column: int, kept: Any, places: Any) -> None:
     if score > kept[-1]:
         place = len(kept) - 1

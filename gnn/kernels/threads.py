@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 Cuts = npt.NDArray[np.int64]
-kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
+kernel: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(nogil=True, cache=True, error_model="numpy")
 """How every kernel is compiled; its first two arguments are the first row of its share and the one behind the last."""
 
 _CHUNKS_PER_THREAD = 8
