@@ -3,6 +3,7 @@
 DbError
 ├── StoreFormatError (ValueError)    what lies there is no kglift store, or of another version
 ├── StoreUnreachableError (ConnectionError)  no server, wrong address, wrong credentials, locked by another process
+├── UnknownRunError (LookupError)    the store has no run of this name
 ├── QueryError (ValueError)          the query is wrong, not allowed, or took too long
 └── StoreWriteError (OSError)        the store refused to write; what was there before is whole
 """
@@ -18,6 +19,10 @@ class StoreFormatError(DbError, ValueError):
 
 class StoreUnreachableError(DbError, ConnectionError):
     """No server, a wrong address, wrong credentials, or a lock held by another process."""
+
+
+class UnknownRunError(DbError, LookupError):
+    """The store has no run of this name."""
 
 
 class QueryError(DbError, ValueError):

@@ -38,6 +38,8 @@ _SCHEMA = (
     "CREATE REL TABLE MEMBER(FROM Hyperedge TO Entity, role STRING, position INT32)",
     "CREATE REL TABLE HAS_TEXT(FROM Entity TO Text, FROM Hyperedge TO Text)",
     "CREATE REL TABLE HAS_FEATURE(FROM Entity TO Feature, FROM Hyperedge TO Feature)",
+    "CREATE NODE TABLE Run(run STRING PRIMARY KEY)",
+    "CREATE REL TABLE HAS_SOURCE(FROM Run TO Source)",
 )
 _NODES = {"sources": "Source", "entities": "Entity", "hyperedges": "Hyperedge", "texts": "Text", "features": "Feature"}
 _ATTACHED = {"texts": "HAS_TEXT", "features": "HAS_FEATURE"}
@@ -84,10 +86,13 @@ _FILES = re.compile(
     r"\b(COPY|EXPORT|IMPORT|LOAD|INSTALL|UNINSTALL|ATTACH|DETACH\s+DATABASE|CHECKPOINT)\b", re.IGNORECASE
 )
 
+_READERS = re.compile(r"\b(READ_(?:CSV|PARQUET|NPY|PANDAS)\w*)", re.IGNORECASE)  # called directly, they end the process
+
 
 def _refuse_files(cypher: str) -> None:
     """Refuse statements that reach beyond the store, which LadybugDB's read-only mode lets through."""
-    if found := _FILES.search(_QUOTED.sub(" ", cypher)):
+    named = _QUOTED.sub(lambda quoted: quoted[0] if quoted[0].startswith("`") else " ", cypher)
+    if found := _FILES.search(_QUOTED.sub(" ", cypher)) or _READERS.search(named):
         msg = f"`{found[1].upper()}` reads or writes files outside the store; a query may only read the graph"
         raise QueryError(msg)
 
@@ -132,17 +137,29 @@ class LadybugStore(GraphStore, name="ladybug"):
         with self._reading() as connection:
             return graph_of(_read_tables(connection))
 
-    def query(self, cypher: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = 60.0) -> pa.Table:
-        """Answer a Cypher query; the file is opened read-only for it.
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 60.0,
+        max_rows: int | None = None,
+        write: bool = False,
+    ) -> pa.Table:
+        """Answer a Cypher query; the file is opened read-only for it unless it may write.
 
         Raises:
-            QueryError: if the query is wrong, writes, or takes longer than `timeout_s`.
+            QueryError: if the query is wrong, writes without leave, or takes longer than `timeout_s`.
             StoreFormatError: if nothing was written yet.
         """
         _refuse_files(cypher)
         with self._reading() as connection:
             connection.set_query_timeout(max(1, int(timeout_s * 1000)))
-            return _answer(connection, cypher, parameters or {}, timeout_s)
+            if not write:
+                return _answer(connection, cypher, parameters or {}, timeout_s).slice(0, max_rows)
+        with self._transaction() as connection:
+            connection.set_query_timeout(max(1, int(timeout_s * 1000)))
+            return _answer(connection, cypher, parameters or {}, timeout_s).slice(0, max_rows)
 
     def neighbours(self, entity_id: str, *, limit: int = 100) -> pa.Table:
         """Return the facts around one entity or hyperedge, as `GraphStore.neighbours`."""
@@ -151,15 +168,15 @@ class LadybugStore(GraphStore, name="ladybug"):
             answers = [_answer(connection, cypher, parameters) for cypher in neighbour_statements()]
         return neighbour_table(answers, limit)
 
-    def delete(self, source: str) -> int:
-        """Remove the facts of one source; returns how many triples, hyperedges and texts that were."""
+    def delete(self, *sources: str) -> int:
+        """Remove the facts of some sources; returns how many triples, hyperedges and texts that were."""
         counts, deletes = delete_statements(_FACT)
         with self._reading():
             pass  # there is a store: a deletion makes none
         with self._transaction() as connection:
-            removed = sum(_answer(connection, c, {"source": source})["n"][0].as_py() for c in counts)
+            removed = sum(_answer(connection, c, {"sources": list(sources)})["n"][0].as_py() for c in counts)
             for statement in deletes:
-                connection.execute(statement, {"source": source})
+                connection.execute(statement, {"sources": list(sources)})
         return int(removed)
 
     @contextmanager
@@ -296,7 +313,7 @@ def _answer(connection: Any, cypher: str, parameters: Mapping[str, Any], timeout
         if "Interrupted" in text:
             msg = f"the query took longer than {timeout_s} s and was stopped; narrow it or allow more time"
         elif "read-only" in text:
-            msg = f"the query writes, and queries may only read ({text}); use `write` or `delete`"
+            msg = f"the query writes, and queries may only read ({text}); let it, by `write=True` or --write"
         else:
             msg = f"the query was refused: {text}"
         raise QueryError(msg) from error

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from db.errors import StoreFormatError
 from db.ladybug_store import LadybugConfig, LadybugStore
-from db.merge import merge, without_source
+from db.merge import merge, without_sources
 from db.neighbours import NEIGHBOUR_SCHEMA, neighbour_table
+from db.runs import JOIN_RUN, LIST_RUNS
 from db.store import GraphStore
 from kg.graph import Graph
 from kg.progress import Progress, silent
@@ -32,6 +33,7 @@ class MemoryStore(GraphStore, name="memory"):
     def __init__(self, config: MemoryConfig | None = None) -> None:
         super().__init__(config or MemoryConfig())
         self._graph: Graph | None = None
+        self._runs: list[dict[str, Any]] = []
         self._copy: LadybugStore | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -57,22 +59,34 @@ class MemoryStore(GraphStore, name="memory"):
             raise StoreFormatError(msg)
         return self._graph
 
-    def query(self, cypher: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = 60.0) -> pa.Table:
-        """Answer a read-only Cypher query from a LadybugDB copy, made at the first query after a write.
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 60.0,
+        max_rows: int | None = None,
+        write: bool = False,
+    ) -> pa.Table:
+        """Answer a Cypher query from a LadybugDB copy, made at the first query after a write.
 
         Raises:
-            QueryError: if the query is wrong, writes, or takes longer than `timeout_s`.
+            QueryError: if the query is wrong, writes without leave, or takes longer than `timeout_s`.
             StoreFormatError: if nothing was written yet.
         """
-        return self._as_ladybug().query(cypher, parameters, timeout_s=timeout_s)
+        copy = self._as_ladybug()
+        answer = copy.query(cypher, parameters, timeout_s=timeout_s, max_rows=max_rows, write=write)
+        if write:
+            self._graph, self._runs = copy.read(), copy.query(LIST_RUNS).to_pylist()
+        return answer
 
     def neighbours(self, entity_id: str, *, limit: int = 100) -> pa.Table:
         """Return the facts around one entity or hyperedge, as `GraphStore.neighbours`."""
         return neighbour_table(_around(self.read(), entity_id), limit)
 
-    def delete(self, source: str) -> int:
-        """Remove the facts of one source; returns how many triples, hyperedges and texts that were."""
-        self._graph, removed = without_source(self.read(), source)
+    def delete(self, *sources: str) -> int:
+        """Remove the facts of some sources; returns how many triples, hyperedges and texts that were."""
+        self._graph, removed = without_sources(self.read(), sources)
         self.close()
         return removed
 
@@ -88,6 +102,8 @@ class MemoryStore(GraphStore, name="memory"):
             self._folder = tempfile.TemporaryDirectory(prefix="kglift-")
             self._copy = LadybugStore(LadybugConfig(Path(self._folder.name) / "copy.lbug"))
             self._copy.write(graph)
+            for run in self._runs:
+                self._copy.query(JOIN_RUN, run, write=True)
         return self._copy
 
 

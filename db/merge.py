@@ -1,6 +1,7 @@
 """What a write changes and what a deletion leaves: pure functions on tables, shared by the stores."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,20 +73,21 @@ def merge(stored: Graph, incoming: Graph) -> Graph:
     return Graph.from_tables(**merged)
 
 
-def without_source(graph: Graph, source: str) -> tuple[Graph, int]:
-    """Remove the facts of one source.
+def without_sources(graph: Graph, sources: Sequence[str]) -> tuple[Graph, int]:
+    """Remove the facts of some sources.
 
-    Its triples, hyperedges (with their members, texts and features), texts and the source row go; entities,
+    Their triples, hyperedges (with their members, texts and features), texts and the source rows go; entities,
     interactions and what another source states stay.
 
     Returns:
-        The rest, and the number of triples, hyperedges and texts of that source.
+        The rest, and the number of triples, hyperedges and texts of those sources.
     """
     tables = graph.tables()
-    gone = graph.hyperedges.filter(pc.equal(graph.hyperedges["source"], source))["hyperedge_id"].combine_chunks()
+    named = pa.array(sources, pa.string())
+    gone = graph.hyperedges.filter(pc.is_in(graph.hyperedges["source"], named))["hyperedge_id"].combine_chunks()
     removed = 0
     for name in ("triples", "hyperedges", "texts"):
-        tables[name] = tables[name].filter(pc.not_equal(tables[name]["source"], source))
+        tables[name] = tables[name].filter(pc.invert(pc.is_in(tables[name]["source"], named)))
         removed += len(getattr(graph, name)) - len(tables[name])
     orphans = gone.filter(pc.invert(pc.is_in(gone, value_set=graph.entities["entity_id"].combine_chunks())))
     for name, column, lost in (
@@ -94,7 +96,7 @@ def without_source(graph: Graph, source: str) -> tuple[Graph, int]:
         ("features", "entity_id", orphans),
     ):
         tables[name] = tables[name].filter(pc.invert(pc.is_in(tables[name][column], value_set=lost)))
-    tables["sources"] = graph.sources.filter(pc.not_equal(graph.sources["source"], source))
+    tables["sources"] = graph.sources.filter(pc.invert(pc.is_in(graph.sources["source"], named)))
     return Graph.from_tables(**tables), removed
 
 

@@ -7,6 +7,7 @@
     (:Hyperedge {hyperedge_id, relation, weight, source}) -[:MEMBER {role, position}]-> (:Entity)
     (:Entity | :Hyperedge) -[:HAS_TEXT]-> (:Text {row_key, entity_id, kind, text, source})
     (:Entity | :Hyperedge) -[:HAS_FEATURE]-> (:Feature {row_key, entity_id, kind, vector})
+    (:Run {run}) -[:HAS_SOURCE]-> (:Source)
     (:KgliftStore {format, version})
 
 Entities carry {entity_id, type, name, text}. A hyperedge is a node with one relationship for each member, never a
@@ -27,22 +28,24 @@ from kg.graph import Graph
 from kg.tables import SHOWN_TYPE, TABLES
 
 STORE_FORMAT: Final = "kglift"
-STORE_VERSION: Final = 1
+STORE_VERSION: Final = 2
 
 ENTITY: Final = "Entity"
 HYPEREDGE: Final = "Hyperedge"
 SOURCE: Final = "Source"
 TEXT: Final = "Text"
 FEATURE: Final = "Feature"
+RUN: Final = "Run"
 STORE: Final = "KgliftStore"
-LABELS: Final = (ENTITY, HYPEREDGE, SOURCE, TEXT, FEATURE, STORE)
+LABELS: Final = (ENTITY, HYPEREDGE, SOURCE, TEXT, FEATURE, RUN, STORE)
 
 INTERACTED: Final = "INTERACTED"
 FACT: Final = "FACT"
 MEMBER: Final = "MEMBER"
 HAS_TEXT: Final = "HAS_TEXT"
 HAS_FEATURE: Final = "HAS_FEATURE"
-STRUCTURE: Final = (INTERACTED, MEMBER, HAS_TEXT, HAS_FEATURE)
+HAS_SOURCE: Final = "HAS_SOURCE"
+STRUCTURE: Final = (INTERACTED, MEMBER, HAS_TEXT, HAS_FEATURE, HAS_SOURCE)
 
 _MAX_NAME: Final = 64
 _PATTERNS: Final[dict[str, tuple[str, dict[str, str]]]] = {
@@ -127,7 +130,7 @@ def read_statement(table: str) -> str:
 
 
 def delete_statements(fact: str) -> tuple[list[str], list[str]]:
-    """Return the Cypher that counts and that removes the facts of a source, parameter `source`.
+    """Return the Cypher that counts and that removes the facts of some sources, parameter `sources`.
 
     Args:
         fact: the pattern of a fact `f`, which differs between databases.
@@ -135,21 +138,44 @@ def delete_statements(fact: str) -> tuple[list[str], list[str]]:
     Returns:
         Statements that each return one count, and statements that delete, to be run in one transaction.
     """
-    owned = "WHERE h.source = $source AND NOT EXISTS { MATCH (e:Entity) WHERE e.entity_id = h.hyperedge_id }"
+    owned = "WHERE h.source IN $sources AND NOT EXISTS { MATCH (e:Entity) WHERE e.entity_id = h.hyperedge_id }"
     counts = [
-        f"MATCH {fact} WHERE f.source = $source RETURN count(*) AS n",
-        "MATCH (h:Hyperedge) WHERE h.source = $source RETURN count(*) AS n",
-        "MATCH (t:Text) WHERE t.source = $source RETURN count(*) AS n",
+        f"MATCH {fact} WHERE f.source IN $sources RETURN count(*) AS n",
+        "MATCH (h:Hyperedge) WHERE h.source IN $sources RETURN count(*) AS n",
+        "MATCH (t:Text) WHERE t.source IN $sources RETURN count(*) AS n",
     ]
     deletes = [
-        f"MATCH {fact} WHERE f.source = $source DELETE f",
+        f"MATCH {fact} WHERE f.source IN $sources DELETE f",
         f"MATCH (h:Hyperedge)-[:HAS_TEXT]->(t:Text) {owned} DETACH DELETE t",
         f"MATCH (h:Hyperedge)-[:HAS_FEATURE]->(t:Feature) {owned} DETACH DELETE t",
-        "MATCH (h:Hyperedge) WHERE h.source = $source DETACH DELETE h",
-        "MATCH (t:Text) WHERE t.source = $source DETACH DELETE t",
-        "MATCH (s:Source) WHERE s.source = $source DETACH DELETE s",
+        "MATCH (h:Hyperedge) WHERE h.source IN $sources DETACH DELETE h",
+        "MATCH (t:Text) WHERE t.source IN $sources DETACH DELETE t",
+        "MATCH (s:Source) WHERE s.source IN $sources DETACH DELETE s",
     ]
     return counts, deletes
+
+
+def orphan_statements() -> list[str]:
+    """Return the Cypher that removes entities of which only some sources speak, parameter `sources`.
+
+    Users and items stay, and so does what another fact, hyperedge or text is about. It must run before the facts of the
+    sources go: afterwards nothing tells such an entity from one that never had a fact.
+    """
+    only = (
+        "NOT e.type IN ['User', 'Item'] AND NOT EXISTS { MATCH (e)-[g]-(:Entity) WHERE NOT g.source IN $sources } "
+        "AND NOT EXISTS { MATCH (e)<-[:MEMBER]-(o:Hyperedge) WHERE NOT o.source IN $sources } "
+        "AND NOT EXISTS { MATCH (e)-[:HAS_TEXT]->(o:Text) WHERE NOT o.source IN $sources }"
+    )
+    spoken_of = (
+        f"MATCH (e:Entity)-[f]-(:Entity) WHERE f.source IN $sources AND {only} WITH DISTINCT e",
+        f"MATCH (e:Entity)<-[:MEMBER]-(h:Hyperedge) WHERE h.source IN $sources AND {only} WITH DISTINCT e",
+        f"MATCH (e:Entity)-[:HAS_TEXT]->(t:Text) WHERE t.source IN $sources AND {only} WITH DISTINCT e",
+    )
+    ends = (
+        "MATCH (e)-[:HAS_FEATURE]->(x:Feature) DETACH DELETE x",
+        "OPTIONAL MATCH (e)-[:HAS_TEXT]->(x:Text) DETACH DELETE x, e",
+    )
+    return [f"{chosen} {end}" for chosen in spoken_of for end in ends]
 
 
 def _identifier(name: str, taken: tuple[str, ...]) -> str:

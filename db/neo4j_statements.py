@@ -32,6 +32,7 @@ CONSTRAINTS: Final = tuple(
         ("Entity", "entity_id"),
         ("Hyperedge", "hyperedge_id"),
         ("Source", "source"),
+        ("Run", "run"),
         ("Text", "row_key"),
         ("Feature", "row_key"),
     )

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import neo4j
@@ -29,6 +30,7 @@ from db.model import (
     stored_tables,
 )
 from db.neighbours import neighbour_statements, neighbour_table
+from db.neo4j_plan import check_plan
 from db.neo4j_statements import CONSTRAINTS, ORDER, STALE_TYPES, groups, read_rows, remove_label, rows_of
 from db.neo4j_values import inferred_table, typed_table
 from db.store import GraphStore
@@ -122,28 +124,39 @@ class Neo4jStore(GraphStore, name="neo4j"):
             self._check_version(session)
             return graph_of(session.execute_read(_read_tables))
 
-    def query(self, cypher: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = 60.0) -> pa.Table:
-        """Answer a Cypher query in a session that the server lets only read.
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 60.0,
+        max_rows: int | None = None,
+        write: bool = False,
+    ) -> pa.Table:
+        """Answer a Cypher query, in a session that the server lets only read unless it may write.
 
         Raises:
-            QueryError: if the query is wrong, writes, or takes longer than `timeout_s`.
+            QueryError: if the query is wrong, writes without leave, or takes longer than `timeout_s`.
             StoreUnreachableError: if the server does not answer or does not let us in.
         """
-        query = neo4j.Query(cypher, timeout=timeout_s)
-        with self._session(neo4j.READ_ACCESS) as session, self._query_errors(timeout_s):
-            result = session.run(query, dict(parameters or {}))
-            return inferred_table(result.keys(), iter(result))
+        access = neo4j.WRITE_ACCESS if write else neo4j.READ_ACCESS
+        with self._session(access) as session, self._query_errors(timeout_s):
+            if not write:
+                explained = neo4j.Query(f"EXPLAIN {cypher}", timeout=timeout_s)
+                check_plan(session.run(explained, dict(parameters or {})).consume().plan)
+            result = session.run(neo4j.Query(cypher, timeout=timeout_s), dict(parameters or {}))
+            return inferred_table(result.keys(), islice(result, max_rows))
 
     def neighbours(self, entity_id: str, *, limit: int = 100) -> pa.Table:
         """Return the facts around one entity or hyperedge, as `GraphStore.neighbours`."""
         parameters = {"id": entity_id, "limit": limit}
         return neighbour_table([self.query(cypher, parameters) for cypher in neighbour_statements()], limit)
 
-    def delete(self, source: str) -> int:
-        """Remove the facts of one source in one transaction; returns how many triples, hyperedges and texts."""
+    def delete(self, *sources: str) -> int:
+        """Remove the facts of some sources in one transaction; returns how many triples, hyperedges and texts."""
         with self._session(neo4j.WRITE_ACCESS) as session, self._refusals(StoreWriteError, "the deletion was refused"):
             self._check_version(session)
-            return session.execute_write(_delete_source, source)
+            return session.execute_write(_delete_sources, list(sources))
 
     def ping(self) -> str:
         """Return the name and version of the server, e.g. `Neo4j/5.26.26`.
@@ -219,7 +232,7 @@ class Neo4jStore(GraphStore, name="neo4j"):
             if "TransactionTimedOut" in code:
                 msg = f"the query took longer than {timeout_s} s and was stopped; narrow it or allow more time"
             elif code.endswith("Statement.AccessMode"):
-                msg = "the query writes, and queries may only read; use `write` or `delete`"
+                msg = "the query writes, and queries may only read; let it, by `write=True` or --write"
             else:
                 raise
             raise QueryError(msg) from error.__cause__
@@ -265,11 +278,11 @@ def _read_tables(tx: neo4j.ManagedTransaction) -> dict[str, pa.Table]:
     return {name: typed_table(stored_schema(name), rows_of(name, tx.run(read_rows(name)))) for name in TABLES}
 
 
-def _delete_source(tx: neo4j.ManagedTransaction, source: str) -> int:
+def _delete_sources(tx: neo4j.ManagedTransaction, sources: list[str]) -> int:
     counts, deletes = delete_statements(_FACT)
-    removed = sum(tx.run(c, source=source).single(strict=True)["n"] for c in counts)
+    removed = sum(tx.run(c, sources=sources).single(strict=True)["n"] for c in counts)
     for statement in deletes:
-        tx.run(statement, source=source).consume()
+        tx.run(statement, sources=sources).consume()
     return int(removed)
 
 

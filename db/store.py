@@ -37,11 +37,26 @@ class GraphStore(Registered, package="db"):
         """
 
     @abstractmethod
-    def query(self, cypher: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = 60.0) -> pa.Table:
-        """Answer a read-only Cypher query as an Arrow table, one column for each returned name.
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 60.0,
+        max_rows: int | None = None,
+        write: bool = False,
+    ) -> pa.Table:
+        """Answer a Cypher query as an Arrow table, one column for each returned name.
+
+        Args:
+            cypher: one statement.
+            parameters: its parameters; the only way for values into a query.
+            timeout_s: when to stop it.
+            max_rows: how many rows to fetch at most; None for all.
+            write: let it change the store, which otherwise refuses.
 
         Raises:
-            QueryError: if the query is wrong, writes, or takes longer than `timeout_s`.
+            QueryError: if the query is wrong, writes without leave, or takes longer than `timeout_s`.
         """
 
     @abstractmethod
@@ -54,8 +69,8 @@ class GraphStore(Registered, package="db"):
         """
 
     @abstractmethod
-    def delete(self, source: str) -> int:
-        """Remove the facts of one source; facts that another source also states stay. Returns the number removed."""
+    def delete(self, *sources: str) -> int:
+        """Remove the facts of some sources; facts that another source also states stay. Returns the number removed."""
 
     def close(self) -> None:
         """Release the store."""

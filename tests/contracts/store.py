@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db import load_query
 from db.errors import QueryError, StoreFormatError
 from db.store import GraphStore
 from kg.graph import Graph, concat
@@ -286,56 +285,6 @@ class StoreContract:
             with pytest.raises(QueryError, match=r"longer than 0\.5 s"):
                 store.query(endless, timeout_s=0.5)
 
-    def test_saved_query_facts_of_entity(self, new_store: Callable[[], GraphStore]) -> None:
-        rows = _saved(new_store, "facts_of_entity", {"entity_id": "person:anna"})
-        assert sorted((r["head"], r["relation"], r["tail"], r["source"], r["kind"]) for r in rows) == [
-            ("item:5", "directed_by", "person:anna", "dataset:toy", "dataset"),
-            ("item:7", "acted_by", "person:anna", "dataset:toy", "dataset"),
-            ("item:7", "directed_by", "person:anna", "dataset:toy", "dataset"),
-        ]
-        assert [r["quote"] for r in _saved(new_store, "facts_of_entity", {"entity_id": "item:5"}) if r["quote"]] == [
-            "a lie"
-        ]
-
-    def test_saved_query_facts_by_model(self, new_store: Callable[[], GraphStore]) -> None:
-        rows = _saved(new_store, "facts_by_model")
-        assert [(r["kind"], r["model"], r["prompt"], r["n_facts"]) for r in rows] == [
-            ("dataset", None, None, 8),
-            ("llm", "scripted", "item_facts", 2),
-            ("llm", "scripted", "llmhg", 2),
-        ]
-        assert [r["mean_confidence"] for r in rows] == pytest.approx([1.0, 0.7, 0.7])
-
-    def test_saved_query_items_without_facts(self, new_store: Callable[[], GraphStore]) -> None:
-        rows = _saved(new_store, "items_without_facts")
-        assert [(r["item_id"], r["n_interactions"]) for r in rows] == [("item:4", 3), ("item:8", 3)]
-
-    def test_saved_query_hyperedges_of_user(self, new_store: Callable[[], GraphStore]) -> None:
-        rows = _saved(new_store, "hyperedges_of_user", {"user_id": "user:1"})
-        assert [(r["hyperedge_id"], r["position"], r["role"], r["entity_id"]) for r in rows] == [
-            ("hyperedge:1", 0, "item", "item:1"),
-            ("hyperedge:1", 1, "item", "item:2"),
-            ("hyperedge:1", 2, "item", "item:3"),
-            ("hyperedge:1", 3, "user", "user:1"),
-        ]
-
-    def test_saved_query_coverage_by_relation(self, new_store: Callable[[], GraphStore]) -> None:
-        rows = _saved(new_store, "coverage_by_relation")
-        assert [(r["relation"], r["n_facts"], r["n_heads"], r["n_tails"]) for r in rows] == [
-            ("has_genre", 5, 5, 2),
-            ("has_mood", 3, 2, 1),
-            ("directed_by", 2, 2, 1),
-            ("acted_by", 1, 1, 1),
-            ("has_interest", 1, 1, 1),
-        ]
-
-    def test_saved_query_low_confidence_facts(self, new_store: Callable[[], GraphStore]) -> None:
-        rows = _saved(new_store, "low_confidence_facts", {"below": 0.8, "limit": 5})
-        assert [(r["head"], r["tail"], r["confidence"], r["source"]) for r in rows] == [
-            ("item:7", "mood:dark", 0.5, "llm:bbbb"),
-            ("item:5", "mood:dark", 0.6, "llm:aaaa"),
-        ]
-
     @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
     @given(graph=graphs())
     def test_any_graph_comes_back(self, new_store: Callable[[], GraphStore], graph: Graph) -> None:
@@ -347,14 +296,6 @@ class StoreContract:
             assert store.read().triples.num_rows == 0
             store.write(graph)
             assert store.read().equals(graph)
-
-
-def _saved(
-    new_store: Callable[[], GraphStore], name: str, parameters: dict[str, Any] | None = None
-) -> list[dict[str, Any]]:
-    with new_store() as store:
-        store.write(toy_graph())
-        return store.query(load_query(name), parameters).to_pylist()
 
 
 def _revised(n: int) -> Graph:

@@ -9,6 +9,7 @@ import pytest
 
 from db.store import GraphStore
 from tests.contracts.store import StoreContract
+from tests.contracts.store_questions import RunContract, SavedQueryContract
 from tests.db.servers import wiped
 
 
@@ -23,7 +24,7 @@ _MEMBERS = [
 
 
 @pytest.mark.parametrize("member", _MEMBERS)
-class TestStores(StoreContract):
+class TestStores(StoreContract, SavedQueryContract, RunContract):
     """Each store, by its configuration: one with a `uri` gets a server, one with a `path` a new file."""
 
     @pytest.fixture

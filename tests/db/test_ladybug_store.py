@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> LadybugStore:
 def test_another_version_is_refused(store: LadybugStore) -> None:
     _execute(store.path, "MATCH (s:KgliftStore) SET s.version = 99")
     for use in (store.read, lambda: store.write(toy_graph()), lambda: store.delete("llm:aaaa")):
-        with pytest.raises(StoreFormatError, match=r"version \[99\], this kglift reads 1; load the graph directory"):
+        with pytest.raises(StoreFormatError, match=r"version \[99\], this kglift reads 2; load the graph directory"):
             use()
 
 

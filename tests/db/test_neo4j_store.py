@@ -85,7 +85,7 @@ def test_another_version_is_refused(store: Neo4jStore) -> None:
     with store._session("WRITE") as session:
         session.run("MATCH (s:KgliftStore) SET s.version = 99").consume()
     for use in (store.read, lambda: store.write(toy_graph()), lambda: store.delete("llm:aaaa")):
-        with pytest.raises(StoreFormatError, match="store version 99, this kglift reads 1"):
+        with pytest.raises(StoreFormatError, match="store version 99, this kglift reads 2"):
             use()
 
 
