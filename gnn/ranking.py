@@ -11,6 +11,7 @@ from gnn.recommender import Recommender, Vectors
 from gnn.sparse import csr_from_edges, expand_ranges, masked_topk, rank
 
 _CHUNK = 1024
+_VECTOR_CHUNK = 4096  # no table of scores is made
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,8 @@ def _rank_by_vectors(
     item_vectors = vectors[1][allowed]
     # a score is a sum of products of these: one pass over the vectors stands for one over all scores
     _check_finite((vectors[0].abs().amax(0) * item_vectors.abs().amax(0)).sum() if len(allowed) else vectors[0], model)
-    for start in range(0, len(users), _CHUNK):
-        chunk = users[start : start + _CHUNK]
+    for start in range(0, len(users), _VECTOR_CHUNK):
+        chunk = users[start : start + _VECTOR_CHUNK]
         row, entry = expand_ranges(*_bounds(chunk, masked, n_items))
         column = place[masked[entry] % n_items]
         mask, _ = csr_from_edges(row[column >= 0], column[column >= 0], len(chunk), len(allowed))

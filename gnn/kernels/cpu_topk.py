@@ -1,48 +1,33 @@
-"""The k best columns of each row, kept while tiles of scores go by, on the CPU.
+"""The k best columns of each row of a table, on the CPU.
 
-A tile is scanned 32 scores at a time for one that beats the worst that is kept; nearly all are passed over so. Tiles
-come in the order of columns and only a better score enters, so that of equal scores the lower column stays.
+A row is scanned 32 scores at a time for one that beats the worst that is kept; nearly all are passed over so. Only a
+better score enters, so that of equal scores the lower column stays.
 """
 
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from gnn.kernels.threads import kernel, share_out, split_rows
 from gnn.kernels.vector import any_above
-from gnn.sparse.pattern import Csr
 
 _STEP = 32
 
 
-def merge_tile(scores: Tensor, first_column: int, mask: Csr | None, values: Tensor, columns: Tensor) -> None:
-    """Merge a tile of scores into the best of each row.
+def topk(scores: Tensor, values: Tensor, columns: Tensor) -> None:
+    """Merge each row of a table into what is kept for it.
 
     Args:
-        scores: (n, m) float32 or float64, contiguous; masked entries are OVERWRITTEN with -inf.
-        first_column: column of the tile's first score.
-        mask: (n, all columns) pattern of what may not be taken; None for nothing.
+        scores: (n, m) float32 or float64, contiguous.
         values: (n, k) best so far, falling; -inf where there is none. OVERWRITTEN.
         columns: (n, k) int64 their columns. OVERWRITTEN.
     """
-    cuts = split_rows(len(scores))
-    if mask is not None:
-        share_out(_mask, cuts, mask.rowptr.numpy(), mask.col.numpy(), first_column, scores.numpy())
-    share_out(_merge, cuts, scores.data_ptr(), scores.numpy(), first_column, values.numpy(), columns.numpy())
+    arrays = (scores.data_ptr(), scores.numpy(), values.numpy(), columns.numpy())
+    share_out(_topk, split_rows(len(scores)), *arrays)
 
 
 @kernel
-def _mask(start: int, end: int, rowptr: Any, col: Any, first_column: int, scores: Any) -> None:
-    for row in range(start, end):
-        for entry in range(rowptr[row], rowptr[row + 1]):
-            column = col[entry] - first_column
-            if 0 <= column < scores.shape[1]:
-                scores[row, column] = -np.inf
-
-
-@kernel
-def _merge(start: int, end: int, address: int, scores: Any, first_column: int, values: Any, columns: Any) -> None:
+def _topk(start: int, end: int, address: int, scores: Any, values: Any, columns: Any) -> None:
     n_columns = scores.shape[1]
     whole = n_columns - n_columns % _STEP
     for row in range(start, end):
@@ -52,14 +37,15 @@ def _merge(start: int, end: int, address: int, scores: Any, first_column: int, v
         for first in range(0, whole, _STEP):
             if any_above(place + first * scores.itemsize, _STEP, worst):
                 for column in range(first, first + _STEP):
-                    _insert(scores[row, column], first_column + column, kept, places)
+                    insert(scores[row, column], column, kept, places)
                 worst = kept[-1]
         for column in range(whole, n_columns):
-            _insert(scores[row, column], first_column + column, kept, places)
+            insert(scores[row, column], column, kept, places)
 
 
 @kernel
-def _insert(score: Any, column: int, kept: Any, places: Any) -> None:
+def insert(score: Any, column: int, kept: Any, places: Any) -> None:
+    """Let a score in among the k best of a row if it beats the worst of them."""
     if score > kept[-1]:
         place = len(kept) - 1
         while place > 0 and kept[place - 1] < score:

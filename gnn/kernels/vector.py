@@ -206,6 +206,17 @@ def any_above(typingctx: Any, address: Any, width: Any, bound: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def which_above(typingctx: Any, a: Any, bound: Any) -> Any:
+    """Tell which numbers are above a bound: bit i of an int64 for number i, of 63 at most; NaN is not."""
+
+    def build(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        above = builder.fcmp_ordered(">", args[0], _splat(builder, args[1], a.width))
+        return builder.zext(builder.bitcast(above, ir.IntType(a.width)), ir.IntType(64))
+
+    return types.int64(a, a.element), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def prefetch(typingctx: Any, address: Any) -> Any:
     """Ask for the cache line at an address; it never faults."""
 

@@ -3,15 +3,13 @@
 import torch
 from torch import Tensor
 
-from gnn.kernels import cpu_edges, cpu_spmm, cpu_topk
+from gnn.kernels import cpu_edges, cpu_rank, cpu_spmm, cpu_topk
 from gnn.sparse.pattern import Csr, NormalisedGraph
 
 edge_dot = cpu_spmm.edge_dot
 edge_softmax = cpu_edges.softmax
 edge_softmax_backward = cpu_edges.softmax_backward
 attend = cpu_edges.attend
-
-_TILE = 2048
 
 
 def multiply(csr: Csr, values: Tensor | None, x: Tensor) -> Tensor:
@@ -46,19 +44,14 @@ def attend_backward(
 def topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Rank columns."""
     values, columns = _nothing_yet(scores, k)
-    cpu_topk.merge_tile(scores.contiguous(), 0, None, values, columns)
+    cpu_topk.topk(scores.contiguous(), values, columns)
     return values, columns
 
 
 def rank(users: Tensor, items: Tensor, mask: Csr, k: int) -> tuple[Tensor, Tensor]:
-    """Score and rank a tile of items at a time, so that scores never leave the cache."""
+    """Score and rank in registers."""
     values, columns = _nothing_yet(users, k)
-    buffer = users.new_empty(len(users) * min(_TILE, len(items)))
-    for start in range(0, len(items), _TILE):
-        tile = items[start : start + _TILE]
-        scores = buffer[: len(users) * len(tile)].view(len(users), len(tile))
-        torch.mm(users, tile.T, out=scores)
-        cpu_topk.merge_tile(scores, start, mask, values, columns)
+    cpu_rank.rank(users, items, mask, values, columns)
     return values, columns
 
 

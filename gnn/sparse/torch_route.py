@@ -7,7 +7,7 @@ from gnn.sparse.pattern import Csr, NormalisedGraph
 
 _EDGE_CHUNK = 1 << 18
 _BLOCK = 32
-_RANKED_AT_ONCE = 128
+_RANKED_AT_ONCE = {"cpu": 128, "cuda": 1024}
 
 
 def multiply(csr: Csr, values: Tensor | None, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def rank(users: Tensor, items: Tensor, mask: Csr, k: int) -> tuple[Tensor, Tensor]:
     """Score, mask and rank all items, for some users at a time: a buffer of 20 MB on the CPU at 40,000 items."""
-    n_rows = len(users) if users.is_cuda else _RANKED_AT_ONCE
+    n_rows = _RANKED_AT_ONCE[users.device.type]
     buffer = users.new_empty(min(n_rows, len(users)), len(items))
     found = []
     for start in range(0, len(users), n_rows):

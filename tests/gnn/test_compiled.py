@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gnn import sparse
-from gnn.kernels import cpu_topk
+from gnn.kernels import cpu_rank, cpu_topk
 from gnn.kernels.threads import share_out, split_evenly
 from gnn.sparse import compiled_route, torch_route
 
@@ -67,7 +67,7 @@ def test_tiles_that_come_one_by_one_are_ranked_as_one(monkeypatch: pytest.Monkey
     users, items = (torch.randint(-2, 3, (n, 4), generator=generator).float() for n in (30, 100))
     mask = random_csr(30, 100, 200)
     whole = compiled_route.rank(users, items, mask, 10)
-    monkeypatch.setattr(compiled_route, "_TILE", 17)
+    monkeypatch.setattr(cpu_rank, "_TILE_BYTES", 300)
     for one, other in zip(whole, compiled_route.rank(users, items, mask, 10), strict=True):
         assert torch.equal(one, other)
 
@@ -75,6 +75,6 @@ def test_tiles_that_come_one_by_one_are_ranked_as_one(monkeypatch: pytest.Monkey
 def test_a_score_that_is_not_a_number_is_never_kept() -> None:
     values, columns = torch.full((1, 2), -torch.inf), torch.zeros(1, 2, dtype=torch.int64)
     scores = torch.tensor([[torch.nan] * 16 + [1.0, torch.nan]])
-    cpu_topk.merge_tile(scores, 0, None, values, columns)
+    cpu_topk.topk(scores, values, columns)
     assert values.tolist() == [[1.0, -torch.inf]]
     assert columns[0, 0] == 16

@@ -109,10 +109,11 @@ def test_the_ndcg_of_kgat_is_an_extra_column_where_it_is_asked_for() -> None:
         assert legacy.metrics[f"ndcg_kgat_legacy@{k}"] > legacy.metrics[f"ndcg@{k}"]
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, ckg, _ = case(2)
+@pytest.mark.parametrize(("kind", "size"), [(Given, "_CHUNK"), (Vectors, "_VECTOR_CHUNK")])
+def test_chunks_change_nothing(kind: type[Given], size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ckg, _ = case(2, kind)
     whole = evaluate(model, ckg).per_user
-    monkeypatch.setattr("gnn.ranking._CHUNK", 7)
+    monkeypatch.setattr(f"gnn.ranking.{size}", 7)
     assert evaluate(model, ckg).per_user.equals(whole)
 
 
