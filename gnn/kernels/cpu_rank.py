@@ -8,19 +8,17 @@ equal scores the lower item stays. A product is summed in the order of its colum
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from gnn.kernels.cpu_panel import N_ROWS, PANEL_BYTES, multiply_panel
 from gnn.kernels.cpu_topk import insert
 from gnn.kernels.threads import kernel, share_out, split_rows
-from gnn.kernels.vector import add_scaled, load, store, which_above, zeros
+from gnn.kernels.vector import load, store, which_above
 from gnn.sparse.pattern import Csr
 
-_PANEL_BYTES = 64
 _TILE_BYTES = 1 << 18
-_N_USERS = 6
 
 
 def rank(users: Tensor, items: Tensor, mask: Csr, values: Tensor, columns: Tensor) -> None:
@@ -35,9 +33,9 @@ def rank(users: Tensor, items: Tensor, mask: Csr, values: Tensor, columns: Tenso
     """
     n_items, d = items.shape
     like = np.float64(0) if users.dtype == torch.float64 else np.float32(0)
-    width = _PANEL_BYTES // users.element_size()
+    width = PANEL_BYTES // users.element_size()
     panels = _panels(items, width)
-    tile = max(1, _TILE_BYTES // (d * _PANEL_BYTES))
+    tile = max(1, _TILE_BYTES // (d * PANEL_BYTES))
     seen = (mask.row * n_items + mask.col).sort().values % n_items
     kept = (values.numpy(), columns.numpy(), n_items, mask.rowptr.numpy(), seen.numpy())
     share_out(_rank(width, like), split_rows(len(users)), users.numpy(), panels.data_ptr(), len(panels), tile, kept)
@@ -55,48 +53,33 @@ def _panels(items: Tensor, width: int) -> Tensor:
 @lru_cache(maxsize=None, typed=True)  # np.float32(0) == np.float64(0)
 def _rank(width: int, like: Any) -> Any:
     panel_bytes = width * like.dtype.itemsize
-    multiply = _multiply(width, like)
+    multiply = multiply_panel(width, like)
 
     @kernel
     def best(start: int, end: int, users: Any, panels: int, n_panels: int, tile: int, kept: Any) -> None:
-        scores = np.empty((_N_USERS, width), users.dtype)
+        scores = np.empty((N_ROWS, width), users.dtype)
         place = scores.ctypes.data
         values = kept[0]
         last = end - 1
         for first_panel in range(0, n_panels, tile):
-            for r0 in range(start, end, _N_USERS):  # beyond the last user the last one stands in
+            for r0 in range(start, end, N_ROWS):  # beyond the last user the last one stands in
                 r1, r2, r3 = min(r0 + 1, last), min(r0 + 2, last), min(r0 + 3, last)
                 r4, r5 = min(r0 + 4, last), min(r0 + 5, last)
                 six = (users[r0], users[r1], users[r2], users[r3], users[r4], users[r5])
                 for panel in range(first_panel, min(first_panel + tile, n_panels)):
-                    s0, s1, s2, s3, s4, s5 = multiply(six, panels + panel * users.shape[1] * panel_bytes)
+                    s0, s1, s2, s3, s4, s5 = multiply(six, panels + panel * users.shape[1] * panel_bytes, panel_bytes)
                     above = which_above(s0, values[r0, -1]) | which_above(s1, values[r1, -1])
                     above |= which_above(s2, values[r2, -1]) | which_above(s3, values[r3, -1])
                     above |= which_above(s4, values[r4, -1]) | which_above(s5, values[r5, -1])
                     if above:
                         for i, score in enumerate((s0, s1, s2, s3, s4, s5)):
                             store(place + i * panel_bytes, score)
-                        for row in range(r0, min(r0 + _N_USERS, end)):
+                        for row in range(r0, min(r0 + N_ROWS, end)):
                             above = which_above(load(place + (row - r0) * panel_bytes, width, like), values[row, -1])
                             if above:
                                 _take(above, scores[row - r0], panel * width, row, kept)
 
     return best
-
-
-def _multiply(width: int, like: Any) -> Any:
-    row_bytes = width * like.dtype.itemsize
-
-    @numba.njit(inline="always")  # type: ignore[untyped-decorator]
-    def multiply(u: Any, panel: int) -> Any:
-        s0 = s1 = s2 = s3 = s4 = s5 = zeros(width, like)
-        for j in range(len(u[0])):
-            items = load(panel + j * row_bytes, width, like)
-            s0, s1, s2 = add_scaled(s0, items, u[0][j]), add_scaled(s1, items, u[1][j]), add_scaled(s2, items, u[2][j])
-            s3, s4, s5 = add_scaled(s3, items, u[3][j]), add_scaled(s4, items, u[4][j]), add_scaled(s5, items, u[5][j])
-        return s0, s1, s2, s3, s4, s5
-
-    return multiply
 
 
 @kernel

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gnn.kernels.cpu_panel import project
 from gnn.kernels.cpu_spmm import edge_dot
 from gnn.kernels.threads import work_in_blocks
 from gnn.relations import EdgesByRelation
@@ -26,8 +27,6 @@ def _project(table: Tensor, nodes: Tensor, weight: Tensor, out: Tensor, shift: T
 
     @torch.no_grad()
     def work(_: int, part: slice) -> None:
-        torch.mm(table[nodes[part]], weight, out=out[part])
-        if shift is not None:
-            out[part].add_(shift).tanh_()
+        project(table, nodes[part], weight, shift, out[part])
 
     work_in_blocks(work, len(nodes), torch.get_num_threads())

@@ -8,7 +8,9 @@ and the rows to come are prefetched. No compiler is needed beside numba's own LL
 that says the type, in the closure of the jitted function. Addresses are integers, `tensor.data_ptr()`.
 """
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 from llvmlite import ir
@@ -19,6 +21,12 @@ BF16_BYTES = 2
 _BYTE_POINTER = ir.IntType(8).as_pointer()
 _INT = ir.IntType(32)
 _PREFETCH = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER, _INT, _INT, _INT])
+_LN_2 = Fraction("0.693147180559945309417232121458176568")
+# bits, those of the mantissa, bias of the exponent, bits of the upper part of ln 2, terms, |2a| where the result is 1
+_TANH = {
+    types.float32: (32, 23, 127, 16, 8, 20.0),
+    types.float64: (64, 52, 1023, 32, 14, 40.0),
+}
 _ELEMENTS = {types.float32: (ir.FloatType(), 4, "f32"), types.float64: (ir.DoubleType(), 8, "f64")}
 
 
@@ -189,6 +197,37 @@ def adam_step(typingctx: Any, mean: Any, square: Any, rate: Any, correction: Any
         return builder.fdiv(builder.fmul(rate_, args[0]), size)
 
     return mean(mean, square, *[mean.element] * 3), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def tanh(typingctx: Any, a: Any) -> Any:
+    """Return the hyperbolic tangent, to within three units in the last place; NaN may become 1.
+
+    With 2a = n ln 2 + r: e^2a - 1 = 2^n (e^r - 1) + (2^n - 1), which loses no digit near 0, and tanh(a) is that over
+    itself + 2. The series of e^r - 1 ends where a further term would not be seen.
+    """
+    bits, mantissa, bias, high_bits, n_terms, bound = _TANH[a.element]
+    high = math.floor(math.log(2) * (1 << high_bits)) / (1 << high_bits)  # its product with n is exact
+
+    def build(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        def constant(number: float) -> ir.Constant:
+            return ir.Constant(a.llvm, [number] * a.width)
+
+        doubled = builder.fadd(args[0], args[0])
+        y = _call(builder, "maxnum", a, _call(builder, "minnum", a, doubled, constant(bound)), constant(-bound))
+        n = _call(builder, "rint", a, builder.fmul(y, constant(1 / math.log(2))))
+        r = _call(builder, "fma", a, n, constant(-high), y)
+        r = _call(builder, "fma", a, n, constant(float(Fraction(high) - _LN_2)), r)
+        series = constant(1 / math.factorial(n_terms))
+        for term in range(n_terms - 1, 0, -1):
+            series = _call(builder, "fma", a, series, r, constant(1 / math.factorial(term)))
+        integers = ir.VectorType(ir.IntType(bits), a.width)
+        biased = builder.add(builder.fptosi(n, integers), ir.Constant(integers, [bias] * a.width))
+        power = builder.bitcast(builder.shl(biased, ir.Constant(integers, [mantissa] * a.width)), a.llvm)
+        less_one = _call(builder, "fma", a, builder.fmul(series, r), power, builder.fsub(power, constant(1.0)))
+        return builder.fdiv(less_one, builder.fadd(less_one, constant(2.0)))
+
+    return a(a), build
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]

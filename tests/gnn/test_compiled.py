@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gnn import sparse
-from gnn.kernels import cpu_rank, cpu_topk
+from gnn.kernels import cpu_panel, cpu_rank, cpu_topk
 from gnn.kernels.threads import share_out, split_evenly
 from gnn.sparse import compiled_route, torch_route
 
@@ -78,3 +78,28 @@ def test_a_score_that_is_not_a_number_is_never_kept() -> None:
     cpu_topk.topk(scores, values, columns)
     assert values.tolist() == [[1.0, -torch.inf]]
     assert columns[0, 0] == 16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_columns", [1, 7, 16, 70])
+def test_a_projection_is_a_product_of_chosen_rows(dtype: torch.dtype, n_columns: int) -> None:
+    generator = torch.Generator().manual_seed(n_columns)
+    table, weight, shift = (
+        torch.randn(shape, generator=generator, dtype=dtype) for shape in ((30, 9), (9, n_columns), (n_columns,))
+    )
+    nodes = torch.randint(30, (20,), generator=generator)
+    expected = table[nodes].double() @ weight.double()
+    out = torch.empty(20, n_columns, dtype=dtype)
+    cpu_panel.project(table, nodes, weight, None, out)
+    torch.testing.assert_close(out, expected.to(dtype))
+    cpu_panel.project(table, nodes, weight, shift, out)
+    torch.testing.assert_close(out, torch.tanh(expected + shift.double()).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tanh_is_right_to_three_units_in_the_last_place(dtype: torch.dtype) -> None:
+    size = torch.cat([torch.logspace(-30, 1.5, 20_000, dtype=dtype), torch.tensor([0.0, torch.inf], dtype=dtype)])
+    x = torch.cat([size, -size])[:, None]
+    out, one = torch.empty_like(x), torch.ones(1, 1, dtype=dtype)
+    cpu_panel.project(x, torch.arange(len(x)), one, torch.zeros(1, dtype=dtype), out)
+    torch.testing.assert_close(out, torch.tanh(x), rtol=3 * torch.finfo(dtype).eps, atol=0)
