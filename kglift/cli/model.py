@@ -34,11 +34,10 @@ def train(
     """Train a recommender on a graph; a run that was stopped goes on from its checkpoint."""
     from gnn.build import configure
     from gnn.train import train as train_model
-    from kg.ckg import CollaborativeKG
-    from kg.files import read_graph
+    from kg.stream import read_ckg
 
     config, loop = configure(model, {"seed": seed, **parse_settings(settings or [])}, where="--set")
-    ckg = CollaborativeKG.from_graph(read_graph(directory))
+    ckg = read_ckg(directory)
     with progress_bar(f"train {model}", quiet=quiet) as progress:
         trained = train_model(model, ckg, config, loop, out, progress)
     if as_json:
@@ -56,10 +55,9 @@ def evaluate(
     """Rank all items for every user, and measure."""
     from gnn.checkpoint import load_model
     from gnn.evaluate import evaluate as evaluate_model
-    from kg.ckg import CollaborativeKG
-    from kg.files import read_graph
+    from kg.stream import read_ckg
 
-    ckg = CollaborativeKG.from_graph(read_graph(directory))
+    ckg = read_ckg(directory)
     found = evaluate_model(load_model(model, ckg), ckg, split=split)
     if as_json:
         print_json({"split": split, "n_users": found.n_users, **found.metrics})
