@@ -1,4 +1,4 @@
-"""Commands on graphs: stats, check, fuse, load, query."""
+"""Commands on graphs: stats, check, fuse, load."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from kg.config import build_config, config_dict, parse_settings
-from kglift.cli.options import AsJson, Format, GraphDir, Out, Overwrite, Quiet, Set
-from kglift.cli.output import print_arrow, print_counts, print_json, print_rows, say
+from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
+from kglift.cli.output import print_counts, print_json, print_rows, say
 from kglift.progress import progress_bar
 
 Store = Annotated[
@@ -22,7 +22,6 @@ def register(app: typer.Typer) -> None:
     app.command("check", epilog="Example: kglift check runs/demo/fuse")(check)
     app.command("fuse", epilog="Example: kglift fuse data/split facts/item_facts -o data/fused")(fuse)
     app.command("load", epilog="Example: kglift load runs/demo/fuse --store ladybug --at graph.lbug")(load)
-    app.command("query", epilog="Example: kglift query coverage_by_relation --at runs/demo/graph.lbug")(query)
 
 
 def stats(directory: GraphDir, as_json: AsJson = False) -> None:
@@ -93,21 +92,3 @@ def load(
         print_json(graph.counts())
     else:
         say(f"{store}: {sum(graph.counts().values()):,} rows written; what was there before stays beside them")
-
-
-def query(
-    cypher: Annotated[str, typer.Argument(help="A Cypher query, a file that holds one, or the name of a saved one.")],
-    store: Store = "ladybug",
-    at: At = "graph.lbug",
-    parameters: Annotated[
-        list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the query.")
-    ] = None,
-    how: Format = "table",
-    as_json: AsJson = False,
-) -> None:
-    """Ask a store in Cypher; read-only."""
-    from kglift.stores import find_query, open_store
-
-    with open_store(store, at, must_exist=True) as opened:
-        table = opened.query(find_query(cypher), parse_settings(parameters or []))
-    print_arrow(table, "json" if as_json else how)

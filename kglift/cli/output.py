@@ -1,19 +1,25 @@
 """What the command line prints: results on stdout, everything else on stderr."""
 
 import json
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kg.files import write_file
+
 console = Console()
 errors = Console(stderr=True)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a model wrote may not steer the terminal
 
 
 def fail(error: BaseException, *, debug: bool, is_bug: bool = False) -> NoReturn:
@@ -36,7 +42,7 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a plain value as JSON on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(_json(value))
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -58,14 +64,44 @@ def print_arrow(table: pa.Table, how: str) -> None:
     if how == "json":
         print_json(table.to_pylist())
     elif how == "csv":
-        sys.stdout.write(table.to_pandas().to_csv(index=False))
+        sys.stdout.write(_csv(table))
     else:
         print_rows("", table.column_names, (row.values() for row in table.to_pylist()))
+
+
+def write_arrow(table: pa.Table, how: str, path: Path) -> None:
+    """Write an Arrow table to a new file, whole or not at all: `json`, `parquet`, and as CSV whatever else.
+
+    Raises:
+        WriteError: if `path` is taken, or the disk is full or read-only.
+    """
+    if how == "parquet":
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        write_file(path, sink.getvalue().to_pybytes())
+    else:
+        write_file(path, (_json(table.to_pylist()) if how == "json" else _csv(table)).encode())
 
 
 def print_counts(title: str, counts: Mapping[str, Any]) -> None:
     """Print names and numbers."""
     print_rows(title, ["what", "number"], counts.items())
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def _csv(table: pa.Table) -> str:
+    columns = [_flat(column) for column in table.columns]
+    return pa.table(columns, names=table.column_names).to_pandas().to_csv(index=False)  # type: ignore[no-any-return]
+
+
+def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """Turn lists and structures into JSON texts, which a cell of CSV can hold."""
+    if not pa.types.is_nested(column.type):
+        return column
+    return pa.array([None if v is None else json.dumps(v, default=str, ensure_ascii=False) for v in column.to_pylist()])
 
 
 def _cell(value: Any) -> str:
@@ -75,4 +111,6 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from kg.files import code_version
-from kglift.cli import data, graph, llm, model, run
+from kglift.cli import data, explore, graph, llm, model, run
 from kglift.cli.output import errors, fail
 from kglift.errors import EXPECTED_ERRORS
 
@@ -25,7 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
-for commands in (run, graph, llm, model):
+app.add_typer(explore.runs, name="runs")
+for commands in (run, graph, explore, llm, model):
     commands.register(app)
 
 
