@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from db.errors import QueryError, StoreFormatError, StoreUnreachableError, StoreWriteError
-from db.neo4j_store import Neo4jConfig, Neo4jStore, _check_server
+from db.neo4j_connection import check_server
+from db.neo4j_store import Neo4jConfig, Neo4jStore
 from kg.errors import ConfigError
 from kg.graph import Graph
 from tests.db.servers import wiped
@@ -42,12 +43,12 @@ def test_nobody_answers() -> None:
 @pytest.mark.parametrize("agent", ["Neo4j/4.4.40", "Neo4j/3.5.1"])
 def test_a_server_too_old(agent: str) -> None:
     with pytest.raises(StoreUnreachableError, match=f"{agent}; kglift needs Neo4j 5 or newer"):
-        _check_server(agent)
+        check_server(agent)
 
 
 @pytest.mark.parametrize("agent", ["Neo4j/5.26.26", "Neo4j/2026.10.0", "Another/1.0"])
 def test_a_server_new_enough(agent: str) -> None:
-    _check_server(agent)
+    check_server(agent)
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_a_new_type_takes_the_old_label_away(store: Neo4jStore) -> None:
 @pytest.mark.slow
 def test_another_version_is_refused(store: Neo4jStore) -> None:
     store.write(toy_graph())
-    with store._session("WRITE") as session:
+    with store._connection.session("WRITE") as session:
         session.run("MATCH (s:KgliftStore) SET s.version = 99").consume()
     for use in (store.read, lambda: store.write(toy_graph()), lambda: store.delete("llm:aaaa")):
         with pytest.raises(StoreFormatError, match="store version 99, this kglift reads 2"):

@@ -1,0 +1,180 @@
+"""The way to a Neo4j server: its address, its sessions, and clear words for what its driver raises."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import neo4j
+from neo4j.exceptions import (
+    AuthError,
+    ClientError,
+    ConfigurationError,
+    DriverError,
+    Neo4jError,
+    ServiceUnavailable,
+    SessionExpired,
+)
+
+from db.errors import StoreFormatError, StoreUnreachableError
+from db.model import STORE_FORMAT, STORE_VERSION
+from kg.errors import ConfigError
+
+FETCH_SIZE: Final = 10_000
+_SCHEME: Final = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://[^@]+")
+_OLDEST_SERVER: Final = 5
+
+
+@dataclass(frozen=True)
+class Neo4jConfig:
+    """Which server; the password is no part of it.
+
+    Attributes:
+        uri: bolt:// or neo4j://, with +s for TLS, +ssc for TLS with a self-signed certificate.
+        user: name of the user.
+        database: name of the database; Community Edition has one, `neo4j`.
+        batch_size: rows in one transaction.
+        connect_timeout_s: how long to wait for the server to answer.
+    """
+
+    uri: str = "bolt://127.0.0.1:7687"
+    user: str = "neo4j"
+    database: str = "neo4j"
+    batch_size: int = 5_000
+    connect_timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check the address and the sizes."""
+        if "@" in self.uri:
+            msg = "the address of Neo4j holds a user or a password; give `user` and the password on their own"
+            raise ConfigError(msg)
+        if not _SCHEME.fullmatch(self.uri):
+            msg = f"`{self.uri}` is no address of Neo4j; expected e.g. bolt://127.0.0.1:7687 or neo4j+s://host"
+            raise ConfigError(msg)
+        if self.batch_size < 1 or self.connect_timeout_s <= 0:
+            msg = f"batch_size {self.batch_size} and connect_timeout_s {self.connect_timeout_s} must be above 0"
+            raise ConfigError(msg)
+
+
+class Neo4jConnection:
+    """One driver, made at the first use; a session for each thread."""
+
+    def __init__(self, config: Neo4jConfig, password: str | None = None) -> None:
+        self.config = config
+        self._password = password
+        self._driver: neo4j.Driver | None = None
+
+    def close(self) -> None:
+        """Close the connections; the next use opens new ones."""
+        if self._driver is not None:
+            self._driver.close()
+            self._driver = None
+
+    @contextmanager
+    def session(self, access: str) -> Iterator[neo4j.Session]:
+        """Open a session.
+
+        Args:
+            access: `neo4j.READ_ACCESS`, in which the server refuses to write, or `neo4j.WRITE_ACCESS`.
+
+        Raises:
+            StoreUnreachableError: if the server does not answer, does not let us in, or is too old.
+        """
+        if self._driver is None:
+            self._driver = self._connect()
+        with self._driver.session(
+            database=self.config.database, default_access_mode=access, fetch_size=FETCH_SIZE
+        ) as session:
+            yield session
+
+    def _connect(self) -> neo4j.Driver:
+        config = self.config
+        auth = (config.user, self._password) if self._password else None
+        driver = neo4j.GraphDatabase.driver(
+            config.uri,
+            auth=auth,
+            connection_timeout=config.connect_timeout_s,
+            notifications_min_severity="OFF",
+            user_agent="kglift",
+        )
+        try:
+            with (
+                self.refusals(StoreUnreachableError, "the server refused"),
+                driver.session(database=config.database, default_access_mode=neo4j.READ_ACCESS) as session,
+            ):
+                check_server(session.run("RETURN 1").consume().server.agent)
+        except BaseException:
+            driver.close()
+            raise
+        return driver
+
+    @contextmanager
+    def refusals(self, otherwise: type[Exception], what: str) -> Iterator[None]:
+        """Turn the driver's errors into ours; none of them holds the password.
+
+        Args:
+            otherwise: what to raise where the server refuses the work itself.
+            what: how that error begins.
+
+        Raises:
+            StoreUnreachableError: if the server does not answer, does not let us in, or has no such database.
+        """
+        config = self.config
+        try:
+            yield
+        except AuthError as error:
+            msg = f"{config.uri} does not let user `{config.user}` in: wrong user or password; see NEO4J_PASSWORD"
+            raise StoreUnreachableError(msg) from error
+        except (ServiceUnavailable, SessionExpired, ConfigurationError, OSError) as error:
+            msg = f"no Neo4j answers at {config.uri} ({_one_line(error)}); start one: make neo4j, or correct NEO4J_URI"
+            raise StoreUnreachableError(msg) from error
+        except ClientError as error:
+            if error.code == "Neo.ClientError.Database.DatabaseNotFound":
+                msg = f"{config.uri} has no database `{config.database}`; correct NEO4J_DATABASE (default: neo4j)"
+                raise StoreUnreachableError(msg) from error
+            msg = f"{what}: {_one_line(error)}"
+            raise otherwise(msg) from error
+        except (Neo4jError, DriverError) as error:
+            msg = f"{what}: {_one_line(error)}"
+            raise otherwise(msg) from error
+
+
+def stored_version(session: neo4j.Session) -> int | None:
+    """Return the version of the kglift store in the database, None where there is none."""
+    record = session.run("MATCH (s:KgliftStore {format: $format}) RETURN s.version AS v", format=STORE_FORMAT).single()
+    return None if record is None else record["v"]
+
+
+def refuse_other_version(version: int) -> None:
+    """Let only the version pass that this kglift writes.
+
+    Raises:
+        StoreFormatError: naming both versions and the way out.
+    """
+    if version != STORE_VERSION:
+        msg = (
+            f"the database holds store version {version}, this kglift reads {STORE_VERSION}; "
+            "empty it and load the graph directory again, or use the kglift that wrote it"
+        )
+        raise StoreFormatError(msg)
+
+
+def check_server(agent: str) -> None:
+    """Let servers pass that are new enough.
+
+    Args:
+        agent: what the server calls itself, e.g. `Neo4j/5.26.26`.
+
+    Raises:
+        StoreUnreachableError: if it is a Neo4j of before 5.
+    """
+    number = re.match(r"Neo4j/(\d+)", agent)
+    if number is not None and int(number[1]) < _OLDEST_SERVER:
+        msg = f"the server is {agent}; kglift needs Neo4j {_OLDEST_SERVER} or newer"
+        raise StoreUnreachableError(msg)
+
+
+def _one_line(error: BaseException) -> str:
+    text = getattr(error, "message", None) or str(error)
+    return " ".join(text.split())
