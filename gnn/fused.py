@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnn.adam import TableAdam
 from gnn.kernels import cpu_step
 from gnn.kernels.cpu_spmm import multiply_add, panels
 from gnn.kernels.threads import share_out, split_evenly, torch_on_one_thread
@@ -31,8 +32,6 @@ _NO_VALUES = np.empty(0, np.float32)
 class LightGCNStep:
     """One step of LightGCN on the CPU: equal to autograd on `gnn.models.lightgcn` and `torch.optim.Adam`.
 
-    The optimiser's state is updated in place, so checkpoints do not know which of the two made them.
-
     Args:
         embedding: (n_nodes, d) float32 parameter, users first.
         graph: S.
@@ -43,7 +42,7 @@ class LightGCNStep:
         storage: type of the tables between layers, float32 or bfloat16.
 
     Source:
-        He et al., SIGIR 2020 (LightGCN), equations 3, 4 and 15; Kingma and Ba, ICLR 2015, algorithm 1.
+        He et al., SIGIR 2020 (LightGCN), equations 3, 4 and 15.
 
     Deviations:
         None from `gnn.models.lightgcn`; sums in another order.
@@ -60,7 +59,7 @@ class LightGCNStep:
         l2: float,
         storage: torch.dtype = torch.float32,
     ) -> None:
-        self.embedding, self.optimiser = embedding, optimiser
+        self.embedding, self._adam = embedding, TableAdam(embedding, optimiser)
         self.n_users, self.n_layers, self.l2, self.storage = n_users, n_layers, l2, storage
         self._order = local_order(graph.csr, n_users)
         self._place = torch.empty_like(self._order).index_copy_(0, self._order, torch.arange(len(self._order)))
@@ -104,7 +103,7 @@ class LightGCNStep:
 
     def _backward(self, direct: Any, scaled: Any) -> None:
         d, halves, has_values = direct.shape[1], self.storage == torch.bfloat16, self._graph.weight is not None
-        rates, tables = self._rates(), self._tables()
+        rates, tables = self._adam.next_rates(), self._adam.tables()
         for start, width in panels(d):
             moved = tuple(t.data_ptr() + t.element_size() * start for t in tables)
             to_parameter, to_table = (table.ctypes.data + table.itemsize * start for table in (direct, scaled))
@@ -127,20 +126,3 @@ class LightGCNStep:
         rowptr = graph.csr.rowptr.numpy()
         values = _NO_VALUES if graph.weight is None else graph.weight.numpy()
         return split_evenly(rowptr), rowptr, graph.csr.col.numpy(), values, self._slots, scales.numpy()
-
-    def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        state = self.optimiser.state[self.embedding]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
-            state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(self.embedding) for _ in range(2))
-        return self.embedding, state["exp_avg"], state["exp_avg_sq"]
-
-    def _rates(self) -> tuple[Any, ...]:
-        """Return b1, b2, lr / (1 - b1^t), 1 / sqrt(1 - b2^t), eps, and count the step t."""
-        self._tables()
-        group = self.optimiser.param_groups[0]
-        step = self.optimiser.state[self.embedding]["step"]
-        step += 1
-        (b1, b2), t = group["betas"], float(step)
-        numbers = (b1, b2, group["lr"] / (1 - b1**t), (1 - b2**t) ** -0.5, group["eps"])
-        return tuple(np.float32(number) for number in numbers)

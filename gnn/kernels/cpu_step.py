@@ -4,13 +4,14 @@
 """
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numba
 import numpy as np
+from torch import Tensor
 
-from gnn.kernels.cpu_spmm import gather
+from gnn.kernels.cpu_spmm import gather, panels
 from gnn.kernels.threads import kernel, share_out, split_rows
 from gnn.kernels.vector import (
     BF16_BYTES,
@@ -128,10 +129,40 @@ def _gather_batch(
     return total
 
 
+def update_rows(tables: tuple[Tensor, Tensor, Tensor], rates: Any, slots: Any, gradient: Tensor) -> None:
+    """Make a step of Adam on a table whose gradient has few rows; the other rows move by their moments.
+
+    Args:
+        tables: parameter and its two moments, each (n, d) float32 or float64.
+        rates: b1, b2, lr / (1 - b1^t), 1 / sqrt(1 - b2^t) and eps, of the tables' type.
+        slots: (n,) int32 place of each row in the gradient, negative for none.
+        gradient: (k, d) of the tables' type.
+    """
+    n, d = tables[0].shape
+    like, size = rates[0] * 0, tables[0].element_size()
+    for start, width in panels(d):
+        places = (t.data_ptr() + size * start for t in (*tables, gradient))
+        share_out(_update(width, like), split_rows(n), rates, slots, d * size, *places)
+
+
+@lru_cache(maxsize=None, typed=True)  # np.float32(0) == np.float64(0)
+def _update(width: int, like: Any) -> Any:
+    @kernel
+    def update(
+        start: int, end: int, rates: Any, slots: Any, stride: int, table: int, mean: int, square: int, gradient: int
+    ) -> None:
+        for i in range(start, end):
+            g, at = zeros(width, like), i * stride
+            if slots[i] >= 0:
+                g = load(gradient + slots[i] * stride, width, like)
+            _adam(g, rates, table + at, mean + at, square + at, width, like)
+
+    return update
+
+
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
-def _adam(g: Any, rates: Any, embedding: int, mean: int, square: int, width: int) -> Any:
+def _adam(g: Any, rates: Any, embedding: int, mean: int, square: int, width: int, like: Any) -> Any:
     """Update a row of a parameter and of its two moments, and return the new row, a vector."""
-    like = np.float32(0)
     keep_mean, keep_square, rate, correction, epsilon = rates
     m = add_scaled(scale(load(mean, width, like), keep_mean), g, like + 1 - keep_mean)
     v = add_scaled(scale(load(square, width, like), keep_square), multiply(g, g), like + 1 - keep_square)
@@ -189,7 +220,9 @@ def backward(width: int, has_values: bool, is_first: bool, is_last: bool, halves
                 total = add(total, load(base + slots[place] * stride, width, like))
             if is_last:
                 at = i * stride
-                total = scale(_adam(total, rates, tables[0] + at, tables[1] + at, tables[2] + at, width), scales[i])
+                total = scale(
+                    _adam(total, rates, tables[0] + at, tables[1] + at, tables[2] + at, width, like), scales[i]
+                )
             if halves:
                 store_bf16(out + place * d * size, total)
             else:
