@@ -12,7 +12,7 @@ from extract.errors import PassingProviderError, TerminalProviderError, UnitErro
 from extract.ledger import Ledger
 from extract.ledger_rows import SET_ASIDE, NewReply, StoredReply, UnitState, beat, claim, release, settle_units, store
 from extract.method import Unit
-from extract.pace import Budget, Pace
+from extract.pace import Budget, Pace, n_prompt_tokens, n_tokens
 from extract.provider import Completion, Provider, Request
 from kg.progress import Progress
 
@@ -24,7 +24,6 @@ _POLL_S = 0.05
 _PULSE_S = 1.0
 _GIVE_UP_AFTER = 3
 _YIELD_EVERY = 64
-_BYTES_PER_TOKEN = 3
 
 
 @dataclass
@@ -186,7 +185,7 @@ class Asker:
             self.counts.retries += 1
 
     async def _send_once(self, request: Request) -> Completion:
-        n_prompt = len((request.system + request.prompt).encode()) // _BYTES_PER_TOKEN + 1
+        n_prompt = n_prompt_tokens(request)
         estimate = n_prompt + request.max_tokens
         self._check_stopping()
         await self._budget.reserve(estimate)
@@ -196,7 +195,7 @@ class Asker:
             self._check_stopping()
             completion = await self._complete(request)
             used = completion.n_prompt_tokens + completion.n_completion_tokens
-            used = used or n_prompt + len(completion.text.encode()) // _BYTES_PER_TOKEN
+            used = used or n_prompt + n_tokens(completion.text)
         except TerminalProviderError:
             self.counts.stopping = True  # at once: whoever waits for its turn must not send
             raise

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from extract.engine_config import EngineConfig
-from extract.judge import ask_again, judge
+from extract.judge import ask_again, judge, judge_last
 from extract.ledger import Ledger
 from extract.ledger_rows import StoredReply
 from extract.method import Method, Unit
@@ -29,6 +29,7 @@ class Chain:
         reply: the valid reply, if there is one.
         parsed: the same, validated.
         reason: why the last reply was refused.
+        is_repaired: the reply was valid only after its form was mended.
         is_open: a request is still to be sent.
     """
 
@@ -40,6 +41,7 @@ class Chain:
     reply: StoredReply | None = None
     parsed: BaseModel | None = None
     reason: str = ""
+    is_repaired: bool = False
     is_open: bool = True
 
 
@@ -90,10 +92,18 @@ class Questions:
 
     def _answered(self, chain: Chain, stored: StoredReply) -> Chain:
         attempts = chain.attempts + 1
-        verdict = judge(stored.text, stored.is_cut_off, self._reply_type)
+        is_last = attempts >= self._config.max_attempts
+        verdict = (judge_last if is_last else judge)(stored.text, stored.is_cut_off, self._reply_type)
         if verdict.parsed is not None:
-            return replace(chain, attempts=attempts, reply=stored, parsed=verdict.parsed, is_open=False)
-        if attempts >= self._config.max_attempts:
+            return replace(
+                chain,
+                attempts=attempts,
+                reply=stored,
+                parsed=verdict.parsed,
+                is_repaired=verdict.is_repaired,
+                is_open=False,
+            )
+        if is_last:
             return replace(chain, attempts=attempts, reason=verdict.reason, is_open=False)
         prompt = ask_again(chain.prompt, verdict.errors, attempts)
         return replace(chain, key=self._key(prompt), prompt=prompt, attempts=attempts, reason=verdict.reason)

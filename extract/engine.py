@@ -154,6 +154,7 @@ class _Run:
         except Exception as error:
             error.add_note(f"method `{self.method.name}` failed on unit `{unit.unit_id}`; its reply is in the ledger")
             raise
+        outcome.repaired += chain.is_repaired
         n_facts, n_rejected = fragment.add(chain, facts)
         state = DONE if n_facts else REJECTED if n_rejected else EMPTY
         outcome.counts[state] += 1
@@ -172,30 +173,28 @@ class _Run:
             cached=asked.cached,
             asked=asked.asked,
             calls=asked.calls,
+            repaired=outcome.repaired,
             retries=asked.retries,
             set_aside_reasons=outcome.set_aside.reasons(),
             rejects=fragment.rejects.reasons(),
             duplicates=fragment.duplicates,
             prompt_tokens=asked.prompt_tokens,
             completion_tokens=asked.completion_tokens,
-            cost=self._cost(asked.prompt_tokens, asked.completion_tokens),
+            cost=self.config.cost(asked.prompt_tokens, asked.completion_tokens),
             paid_replies=replies,
             paid_tokens=prompt_tokens + completion_tokens,
-            paid_cost=self._cost(prompt_tokens, completion_tokens),
+            paid_cost=self.config.cost(prompt_tokens, completion_tokens),
             seconds=asked.seconds,
             tokens_per_s=asked.completion_tokens / asked.seconds if asked.seconds else 0.0,
             facts={table: dict(sorted(counts.items())) for table, counts in fragment.facts.items() if counts},
         )
-
-    def _cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        price = prompt_tokens * self.config.prompt_price + completion_tokens * self.config.completion_price
-        return price / 1_000_000
 
 
 @dataclass
 class _Outcome:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((DONE, EMPTY, REJECTED, SET_ASIDE), 0))
     set_aside: Tally = field(default_factory=Tally)
+    repaired: int = 0
 
 
 def _in_loop(work: Coroutine[Any, Any, Asked]) -> Asked:

@@ -61,3 +61,7 @@ class EngineConfig:
             if value is not None and not value >= 0:
                 msg = f"`{name}` is {value}; expected 0 or more"
                 raise ConfigError(msg)
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Return what tokens cost, in the currency of the prices."""
+        return (prompt_tokens * self.prompt_price + completion_tokens * self.completion_price) / 1_000_000

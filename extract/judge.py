@@ -1,9 +1,11 @@
 """Is a reply what was asked for? If not: what to say to the model."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ValidationError
+
+from extract.repair import repair
 
 _WRAPPED = re.compile(
     r"\s*(?:<think>.*?</think>)?\s*(?:```(?:json)?\s*(?P<fenced>.*?)\s*```|(?P<bare>.*?))\s*", re.DOTALL
@@ -20,11 +22,13 @@ class Verdict:
         parsed: the validated reply; None where it was refused.
         errors: why it was refused, in words for the model.
         reason: a short fixed code for the summary: `cut_off`, `invalid_json` or `invalid_reply`.
+        is_repaired: the reply was valid only after its form was mended.
     """
 
     parsed: BaseModel | None
     errors: tuple[str, ...] = ()
     reason: str = ""
+    is_repaired: bool = False
 
 
 def judge(text: str, is_cut_off: bool, reply_type: type[BaseModel]) -> Verdict:
@@ -52,6 +56,21 @@ def judge(text: str, is_cut_off: bool, reply_type: type[BaseModel]) -> Verdict:
     if len(found) > _MAX_ERRORS:
         lines.append(f"and {len(found) - _MAX_ERRORS} more errors")
     return Verdict(None, tuple(lines), reason)
+
+
+def judge_last(text: str, is_cut_off: bool, reply_type: type[BaseModel]) -> Verdict:
+    """Validate the last reply that a unit may have: where `judge` refuses its form, mend it; never raises on any text.
+
+    Args:
+        text: what the model wrote.
+        is_cut_off: it ended at the token limit; such a reply is never mended.
+        reply_type: the pydantic model that it must fit.
+    """
+    verdict = judge(text, is_cut_off, reply_type)
+    if verdict.reason != "invalid_json" or (mended := repair(text)) is None:
+        return verdict
+    again = judge(mended, is_cut_off, reply_type)
+    return replace(again, is_repaired=True) if again.parsed is not None else verdict
 
 
 def ask_again(prompt: str, errors: tuple[str, ...], attempt: int) -> str:

@@ -11,6 +11,7 @@ them to the disk once a second; `FULL` would wait for the disk at every reply, m
 that second. SQLite's WAL needs a local file system.
 """
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -103,6 +104,19 @@ class Ledger:
         columns = "count(*), coalesce(sum(n_prompt_tokens), 0), coalesce(sum(n_completion_tokens), 0)"
         ((replies, prompt, completion),) = self._all(f"SELECT {columns} FROM replies WHERE run = ?", (run,))
         return replies, prompt, completion
+
+    def history(self, run: str, unit_id: str) -> list[dict[str, Any]]:
+        """Return every question and reply of a unit of a run, refused and retired ones too, the oldest first."""
+        columns = (
+            *("attempt", "prompt", "text", "errors", "is_cut_off", "is_retired"),
+            *("n_prompt_tokens", "n_completion_tokens", "seconds"),
+        )
+        rows = self._all(
+            f"SELECT {', '.join(columns)} FROM replies WHERE run = ? AND unit_id = ? ORDER BY reply_id", (run, unit_id)
+        )
+        found = [dict(zip(columns, row, strict=True)) for row in rows]
+        flags = ("is_cut_off", "is_retired")
+        return [row | {"errors": json.loads(row["errors"])} | {f: bool(row[f]) for f in flags} for row in found]
 
     def retire(self, run: str) -> int:
         """Let the set-aside units of a run be asked afresh: their refused replies stay but no longer count.

@@ -4,6 +4,19 @@ import asyncio
 import time
 
 from extract.errors import BudgetError
+from extract.provider import Request
+
+_BYTES_PER_TOKEN = 3
+
+
+def n_tokens(text: str) -> int:
+    """Estimate the tokens of a text from its length; rather too many than too few."""
+    return len(text.encode()) // _BYTES_PER_TOKEN
+
+
+def n_prompt_tokens(request: Request) -> int:
+    """Estimate the tokens that a request makes the model read."""
+    return n_tokens(request.system + request.prompt) + 1
 
 
 class Pace:

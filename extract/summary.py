@@ -40,6 +40,7 @@ class Summary:
         cached: units for which nothing was sent in this run.
         asked: units for which something was sent in this run.
         calls: replies that came back in this run, valid or not.
+        repaired: units whose last reply was valid only after its form was mended.
         retries: requests sent again after a passing error.
         set_aside_reasons: why units were set aside, by code; the examples name the units.
         rejects: parts of replies that became no fact, by code.
@@ -67,6 +68,7 @@ class Summary:
     cached: int
     asked: int
     calls: int
+    repaired: int
     retries: int
     set_aside_reasons: Mapping[str, Reason]
     rejects: Mapping[str, Reason]

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from extract.engine import EngineConfig, Extraction, extract
+from extract.estimate import Estimate, estimate
 from extract.method import Method
 from kg.check import assert_no_leak
 from kg.config import build_config
 from kg.files import read_graph
+from kg.graph import Graph
 from kg.progress import Progress
 from kglift.plan import ExtractPlan, LlmPlan
 from kglift.settings import open_provider, resolve_llm
@@ -29,8 +31,19 @@ def ask(
         LeakError: if something outside `train` would be shown.
         ExtractError: as `extract.engine.extract`.
     """
+    graph, method = _prepare(graph_dir, step)
+    return extract(method, graph, open_provider(resolve_llm(llm)), ledger, engine, progress)
+
+
+def price(graph_dir: Path, step: ExtractPlan, llm: LlmPlan, engine: EngineConfig, ledger: Path) -> Estimate:
+    """Say what an extraction may cost; the arguments are those of `ask`, and nothing is sent."""
+    graph, method = _prepare(graph_dir, step)
+    return estimate(method, graph, open_provider(resolve_llm(llm)), ledger, engine)
+
+
+def _prepare(graph_dir: Path, step: ExtractPlan) -> tuple[Graph, Method]:
     cls = Method.find(step.method)
     method = cls(build_config(cls.Config, step.config, where=f"the configuration of method `{step.method}`"))
     graph = read_graph(graph_dir)
     assert_no_leak(graph)
-    return extract(method, graph, open_provider(resolve_llm(llm)), ledger, engine, progress)
+    return graph, method

@@ -1,43 +1,65 @@
 """`kglift extract`: ask an LLM."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from kg.config import build_config, config_dict, parse_settings
+from kglift.cli import ledger as ledger_commands
+from kglift.cli.ledger import LEDGER, LedgerFile
 from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
-from kglift.cli.output import print_json, print_rows, say
+from kglift.cli.output import print_counts, print_json, print_rows, say
 from kglift.downloads import fetch
 from kglift.errors import RunError
 from kglift.progress import progress_bar
 
+MethodName = Annotated[str, typer.Option("--method", "-m", help="A member of extract.methods.")]
+ProviderName = Annotated[str, typer.Option("--provider", help="auto, local, openai_api, replay.")]
+Engine = Annotated[
+    list[str] | None, typer.Option("--engine", metavar="KEY=VALUE", help="Limits: max_units, budget_tokens, ...")
+]
+Llm = Annotated[list[str] | None, typer.Option("--llm", metavar="KEY=VALUE", help="Set up the provider.")]
+_SET_ASIDE = 3
+_HELP = "Ask an LLM about items or histories (`kglift extract DIR ...` is `kglift extract ask DIR ...`); see a ledger."
+
+
+class _AskByDefault(TyperGroup):
+    """Takes a first word that names no command for the directory of `ask`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `ask` before it."""
+        if args and args[0] != "--help" and args[0] not in self.commands:
+            args = ["ask", *args]
+        return super().parse_args(ctx, args)
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("extract", epilog="Example: kglift extract data/split --method item_facts -o facts/item_facts")(extract)
+    group = typer.Typer(cls=_AskByDefault, help=_HELP, no_args_is_help=True)
+    group.command("ask", epilog="Example: kglift extract data/split --method item_facts -o facts/item_facts")(extract)
+    group.command("estimate", epilog="Example: kglift extract estimate data/split --engine prompt_price=0.15")(estimate)
+    ledger_commands.register(group)
+    app.add_typer(group, name="extract")
 
 
 def extract(
     directory: GraphDir,
     out: Out,
-    method: Annotated[str, typer.Option("--method", "-m", help="A member of extract.methods.")] = "item_facts",
-    provider: Annotated[str, typer.Option(help="auto, local, openai_api, replay.")] = "auto",
-    ledger: Annotated[Path, typer.Option(help="Where replies are kept; none is paid for twice.")] = Path(
-        "ledger.sqlite"
-    ),
+    method: MethodName = "item_facts",
+    provider: ProviderName = "auto",
+    ledger: LedgerFile = LEDGER,
     settings: Set = None,
-    engine: Annotated[
-        list[str] | None, typer.Option("--engine", metavar="KEY=VALUE", help="Limits: max_units, budget_tokens, ...")
-    ] = None,
-    llm: Annotated[list[str] | None, typer.Option("--llm", metavar="KEY=VALUE", help="Set up the provider.")] = None,
+    engine: Engine = None,
+    llm: Llm = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask an LLM about items or histories, and write the facts with their sources.
 
-    Stop it when you like: answers that came are kept in the ledger and are not asked for again.
+    Stop it when you like: answers that came are kept in the ledger and are not asked for again. The exit status is 3 if
+    the facts were written but units had to be set aside.
     """
     from kg.files import write_graph
     from kglift.asking import ask
@@ -59,6 +81,31 @@ def extract(
         print_json(summary)
     else:
         print_rows(f"{method}: {out}", ["what", "number"], _flat(summary))
+    if found.summary.set_aside:
+        say(f"{found.summary.set_aside} units were set aside: `kglift extract status` names them, `retry` reopens them")
+        raise typer.Exit(_SET_ASIDE)
+
+
+def estimate(
+    directory: GraphDir,
+    method: MethodName = "item_facts",
+    provider: ProviderName = "auto",
+    ledger: LedgerFile = LEDGER,
+    settings: Set = None,
+    engine: Engine = None,
+    llm: Llm = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how much is open and what it may cost; nothing is asked."""
+    from kglift.asking import price
+    from kglift.plan import ExtractPlan, LlmPlan
+
+    plan, step = LlmPlan(provider, parse_settings(llm or [])), ExtractPlan(method, parse_settings(settings or []))
+    found = price(directory, step, plan, _limits(engine), ledger).to_dict()
+    if as_json:
+        print_json(found)
+    else:
+        print_counts(f"{method}: what is open", found)
 
 
 def _limits(engine: list[str] | None) -> Any:

@@ -121,8 +121,8 @@ def test_killed_and_resumed_it_pays_once_and_makes_the_same_graph(tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3])
-def test_killed_thirty_times(tmp_path: Path, seed: int) -> None:
-    kill_and_resume(tmp_path, n_kills=15, n_units=500, seed=seed)
+def test_killed_at_sixty_random_points(tmp_path: Path, seed: int) -> None:
+    kill_and_resume(tmp_path, n_kills=30, n_units=800, seed=seed)
 
 
 def test_two_processes_share_a_ledger_without_paying_twice(tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""`kglift extract`: ask, estimate, status, retry, show, as a person types them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kg.files import read_graph, write_graph
+from kglift.cli import main
+from tests.toy import ITEMS, toy_graph
+
+Call = Callable[..., tuple[int, str, str]]
+_GOOD = json.dumps({"has_mood": ["dark"]})
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run a command, and return its exit status, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            main(list(arguments))
+        told = capsys.readouterr()
+        return int(stopped.value.code or 0), told.out, told.err
+
+    return run
+
+
+class Desk:
+    """A split graph, recorded answers and a ledger in one folder."""
+
+    def __init__(self, folder: Path, call: Call) -> None:
+        self.folder, self.call = folder, call
+        self.ledger = ("--ledger", str(folder / "ledger.sqlite"))
+        write_graph(toy_graph(), folder / "graph")
+
+    def _who(self) -> tuple[str, ...]:
+        narrow = ("--set", 'relations=["has_mood"]')
+        return (*narrow, "--provider", "replay", "--llm", f"path={self.folder / 'answers.jsonl'}", *self.ledger)
+
+    def ask(self, out: str, replies: dict[str, str], *more: str) -> tuple[int, str, str]:
+        lines = [json.dumps({"unit": unit, "text": text}) for unit, text in replies.items()]
+        (self.folder / "answers.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        place = (str(self.folder / "graph"), "-o", str(self.folder / out))
+        return self.call("extract", *place, *self._who(), "--quiet", "--json", *more)
+
+    def json(self, command: str, *arguments: str) -> Any:
+        code, out, _ = self.call("extract", command, *arguments, *self.ledger, "--json")
+        assert code == 0
+        return json.loads(out)
+
+    def estimate(self, *engine: str) -> Any:
+        limits = [word for one in engine for word in ("--engine", one)]
+        code, out, _ = self.call("extract", "estimate", str(self.folder / "graph"), *self._who(), *limits, "--json")
+        assert code == 0
+        return json.loads(out)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, call: Call) -> Desk:
+    return Desk(tmp_path, call)
+
+
+@pytest.fixture
+def asked(desk: Desk) -> Desk:
+    """All items but one were answered well; `item:3` never was."""
+    code, out, err = desk.ask("facts", {item: "no" if item == "item:3" else _GOOD for item in ITEMS})
+    assert code == 3, "the exit status says that a unit was set aside"
+    assert "1 units were set aside" in err
+    assert json.loads(out)["set_aside"] == 1
+    return desk
+
+
+def test_units_set_aside_are_in_the_exit_status_and_the_facts_are_written(asked: Desk) -> None:
+    assert set(read_graph(asked.folder / "facts").sources["unit"].to_pylist()) == set(ITEMS) - {"item:3"}
+
+
+def test_status_counts_and_names_what_was_set_aside(asked: Desk) -> None:
+    found = asked.json("status")
+    (run,) = found["runs"]
+    assert (run["method"], run["done"], run["set_aside"], run["pending"]) == ("item_facts", len(ITEMS) - 1, 1, 0)
+    assert run["replies"] == len(ITEMS) + 2, "three attempts for the unit that was set aside"
+    (aside,) = found["set_aside"]
+    assert (aside["unit_id"], aside["attempts"], aside["reason"]) == ("item:3", 3, "invalid_json")
+    code, out, _ = asked.call("extract", "status", *asked.ledger)
+    assert code == 0
+    assert "item:3" in out
+
+
+def test_show_tells_all_that_was_said_about_a_unit(asked: Desk) -> None:
+    (shown,) = asked.json("show", "item:3")
+    assert (shown["state"], shown["attempts"]) == ("set_aside", 3)
+    assert [reply["text"] for reply in shown["replies"]] == ["no"] * 3
+    assert "Answer 2 was refused" in shown["replies"][2]["prompt"]
+    assert shown["replies"][0]["errors"] == ["Invalid JSON: expected ident at line 1 column 2"]
+    code, out, _ = asked.call("extract", "show", "item:1", *asked.ledger)
+    assert code == 0
+    assert '{"has_mood": ["dark"]}' in out
+
+
+def test_retry_asks_only_what_was_set_aside(asked: Desk) -> None:
+    run = asked.json("status")["runs"][0]["run"]
+    code, _, err = asked.call("extract", "retry", "--run", run, *asked.ledger)
+    assert code == 0
+    assert "1 units are open again" in err
+    assert asked.json("status")["runs"][0]["pending"] == 1
+    code, out, _ = asked.ask("again", {"item:3": _GOOD})
+    assert code == 0
+    summary = json.loads(out)
+    assert (summary["asked"], summary["cached"], summary["set_aside"]) == (1, len(ITEMS) - 1, 0)
+    (shown,) = asked.json("show", "item:3")
+    assert [reply["is_retired"] for reply in shown["replies"]] == [True, True, True, False]
+
+
+def test_the_estimate_is_of_what_is_open(desk: Desk) -> None:
+    prices = ("prompt_price=1", "completion_price=2", "max_tokens=100")
+    (desk.folder / "answers.jsonl").write_text("", encoding="utf-8")
+    before = desk.estimate(*prices)
+    assert (before["total"], before["open"]) == (len(ITEMS), len(ITEMS))
+    assert before["likely_completion_tokens"] == before["most_completion_tokens"] == 100 * len(ITEMS)
+    assert before["most_cost"] == pytest.approx((before["prompt_tokens"] + 200 * len(ITEMS)) / 1e6)
+    code, out, _ = desk.ask("facts", dict.fromkeys(ITEMS, _GOOD), "--engine", "max_tokens=100")
+    assert code == 0
+    assert json.loads(out)["done"] == len(ITEMS)
+    after = desk.estimate(*prices)
+    assert (after["open"], after["prompt_tokens"], after["most_cost"]) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("status",), "there is no ledger `{ledger}`; give its path with --ledger"),
+        (("show", "item:1"), "there is no ledger"),
+        (("retry",), "there is no ledger"),
+    ],
+)
+def test_a_ledger_that_is_not_there(desk: Desk, arguments: tuple[str, ...], words: str) -> None:
+    code, _, err = desk.call("extract", *arguments, *desk.ledger)
+    assert code == 1
+    assert words.format(ledger=desk.ledger[1]) in err
+    assert not Path(desk.ledger[1]).exists()
+
+
+def test_a_unit_or_run_that_is_not_there(asked: Desk) -> None:
+    code, _, err = asked.call("extract", "show", "item:99", *asked.ledger)
+    assert (code, "knows no unit `item:99`" in err) == (1, True)
+    code, _, err = asked.call("extract", "retry", "--run", "zz", *asked.ledger)
+    assert (code, "has no run `zz`" in err) == (1, True)
