@@ -185,7 +185,16 @@ def _summary(method, words):
     }
     return Summary(
         **{"method": method, "model": "tiny-135m", "prompt": method, "prompt_version": "v1", "total": 60, "done": 44},
-        **{"empty": 3, "rejected": 9, "set_aside": 4, "cached": 10, "asked": 50, "calls": 55, "retries": 1},
+        **{
+            "empty": 3,
+            "rejected": 9,
+            "set_aside": 4,
+            "cached": 10,
+            "asked": 50,
+            "calls": 55,
+            "repaired": 2,
+            "retries": 1,
+        },
         **{"set_aside_reasons": {"cut_off": Reason(4, ("item:9",))}, "rejects": rejects, "duplicates": 5},
         **{"prompt_tokens": 12_400, "completion_tokens": 4_321, "cost": 0.0, "paid_replies": 65, "paid_tokens": 18_000},
         **{"paid_cost": 0.0, "seconds": 61.5, "tokens_per_s": 70.2, "facts": {"triples": {"has_mood": 50}}},
