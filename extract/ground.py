@@ -7,7 +7,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from pydantic.config import JsonDict
+
+from kg.similar import Encoder, Nearest
 
 AMBIGUOUS = "ambiguous"
 NOT_IN_CATALOGUE = "not_in_catalogue"
@@ -100,17 +103,23 @@ class Catalogue:
 
     Args:
         names: entity id -> name.
+        min_similarity: a name that is none of these may mean the one that it is most like, from this cosine on; 1
+            rejects it.
+        encode: a sentence encoder that says how alike names are; None compares letter trigrams.
     """
 
-    def __init__(self, names: Mapping[str, str]) -> None:
+    def __init__(self, names: Mapping[str, str], min_similarity: float = 1.0, encode: Encoder | None = None) -> None:
         exact, normalised = defaultdict(list), defaultdict(list)
         for entity_id, name in sorted(names.items()):
             exact[name].append(entity_id)
             normalised[normalise(name)].append((entity_id, year_of(name)))
         self._exact, self._normalised = dict(exact), dict(normalised)
+        self._min_similarity = min_similarity
+        self._words = list(self._normalised)
+        self._nearest = Nearest(self._words, encode) if min_similarity < 1.0 and names else None
 
     def ground(self, name: str) -> Grounded:
-        """Find the one entity that a name means: by the exact name, else by the normalised one.
+        """Find the one entity that a name means: by the exact name, else by the normalised one, else by likeness.
 
         A year in the name rejects entities whose name bears another year; where several entities remain, nothing is
         guessed.
@@ -121,14 +130,24 @@ class Catalogue:
         Returns:
             The entity, or the reason of the rejection.
         """
-        ids = self._exact.get(name) or self._by_words(name)
+        ids = self._exact.get(name) or self._by_words(name, normalise(name)) or self._by_likeness(name)
         if len(ids) == 1:
             return Grounded(ids[0])
         return Grounded(None, AMBIGUOUS if ids else NOT_IN_CATALOGUE)
 
-    def _by_words(self, name: str) -> list[str]:
+    def _by_likeness(self, name: str) -> list[str]:
+        words = normalise(name)
+        if self._nearest is None or is_placeholder(words):
+            return []
+        alike = self._nearest.similarities(words)
+        best = alike.max()
+        if best < self._min_similarity:
+            return []
+        return [i for place in np.flatnonzero(alike == best) for i in self._by_words(name, self._words[place])]
+
+    def _by_words(self, name: str, words: str) -> list[str]:
         year = year_of(name)
-        found = self._normalised.get(normalise(name), [])
+        found = self._normalised.get(words, [])
         fitting = [(entity_id, own) for entity_id, own in found if year is None or own in (None, year)]
         certain = [entity_id for entity_id, own in fitting if year is not None and own == year]
         return certain or [entity_id for entity_id, _ in fitting]

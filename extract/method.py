@@ -1,12 +1,13 @@
 """The contract of an extraction method: units in, facts out; the engine does everything else."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
+from kg.errors import ConfigError
 from kg.graph import Graph
 from kg.registry import Registered
 
@@ -58,9 +59,14 @@ class Method(Registered, package="extract.methods"):
     A member gives a nested frozen `Config`, the pydantic model `Reply`, the `prompt` (stem of a file in
     `extract/prompts/`, version in the name: a changed wording is a new version), `units` and `facts`. Where the config
     narrows the reply (a domain's relations), `__init__` sets a narrower `Reply` on the instance.
+
+    A method of several steps is the first of them; `then` gives the next, made of what is known by then, and `conclude`
+    makes the final graph of what all steps found. Steps after the first are not registered; `later_prompts` names what
+    they ask with.
     """
 
     prompt: ClassVar[str]
+    later_prompts: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[Any]]
     Reply: type[BaseModel]
 
@@ -74,3 +80,40 @@ class Method(Registered, package="extract.methods"):
     @abstractmethod
     def facts(self, reply: BaseModel, unit: Unit, graph: Graph) -> Facts:
         """Turn a validated reply into rows; pure, never raises on any valid reply."""
+
+    def then(self, known: Graph) -> "Method | None":
+        """Return the next step; None after the last.
+
+        Args:
+            known: the data set and what all steps found so far.
+        """
+        return None
+
+    def conclude(self, found: Graph, known: Graph) -> tuple[Graph, Sequence[Rejected]]:
+        """Make the final graph, once, after the last step.
+
+        Args:
+            found: what all steps found.
+            known: the same with the data set.
+
+        Returns:
+            The graph of the method, and what was dropped.
+        """
+        return found, ()
+
+
+def check_ranges(config: Any, bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Check numbers of a configuration.
+
+    Args:
+        config: holds them as attributes.
+        bounds: name -> smallest and largest value.
+
+    Raises:
+        ConfigError: naming the first that is out of range.
+    """
+    for name, (low, high) in bounds.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            msg = f"`{name}` is {value}; expected a value from {low} to {high}"
+            raise ConfigError(msg)

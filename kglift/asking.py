@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from extract.engine import EngineConfig, Extraction, extract
+from extract.engine import EngineConfig, Extraction
 from extract.estimate import Estimate, estimate
 from extract.method import Method
+from extract.steps import extract_steps
 from kg.check import assert_no_leak
 from kg.config import build_config
 from kg.files import read_graph
@@ -29,14 +30,14 @@ def ask(
 
     Raises:
         LeakError: if something outside `train` would be shown.
-        ExtractError: as `extract.engine.extract`.
+        ExtractError: as `extract.steps.extract_steps`.
     """
     graph, method = _prepare(graph_dir, step)
-    return extract(method, graph, open_provider(resolve_llm(llm)), ledger, engine, progress)
+    return extract_steps(method, graph, open_provider(resolve_llm(llm)), ledger, engine, progress)
 
 
 def price(graph_dir: Path, step: ExtractPlan, llm: LlmPlan, engine: EngineConfig, ledger: Path) -> Estimate:
-    """Say what an extraction may cost; the arguments are those of `ask`, and nothing is sent."""
+    """Say what the first step of an extraction may cost, as `ask` would pay it; nothing is sent."""
     graph, method = _prepare(graph_dir, step)
     return estimate(method, graph, open_provider(resolve_llm(llm)), ledger, engine)
 

@@ -132,13 +132,14 @@ def _make_data(plan: RunPlan, place: Workplace) -> None:
 
 
 def _extract_stage(plan: RunPlan, step: ExtractPlan, llm: LlmPlan, bars: Bars) -> Stage:
-    prompt = load_prompt(Method.find(step.method).prompt)
+    cls = Method.find(step.method)
+    prompts = [load_prompt(stem).sha for stem in (cls.prompt, *cls.later_prompts)]
     files = [Path(v) for v in (*step.config.values(), *llm.config.values()) if isinstance(v, str)]
     settings = {
         "step": config_dict(step),
         "llm": config_dict(llm),
         "engine": config_dict(plan.engine),
-        "prompt": prompt.sha,
+        "prompts": prompts,
         "files": {str(f): file_sha256(f) for f in files if f.is_file()},
     }
     return Stage(f"extract-{step.method}", lambda p: _make_extract(plan, step, llm, bars, p), settings, ("data",))

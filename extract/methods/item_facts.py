@@ -1,6 +1,5 @@
 """`item_facts`: facts about one item, under the relations of a domain schema."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -10,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from extract.documents import clean
 from extract.domains import load_domain
 from extract.ground import CONCEPT_FORM, Catalogue, concept_id, is_placeholder, normalise
-from extract.method import Facts, Method, Rejected, Unit
-from kg.errors import ConfigError, SchemaError
+from extract.histories import items_by_popularity
+from extract.method import Facts, Method, Rejected, Unit, check_ranges
+from kg.errors import SchemaError
 from kg.graph import Graph
 from kg.schema import DomainSchema, Relation
-from kg.terms import ITEM, TRAIN
+from kg.terms import ITEM
 
 _MAX_TAIL = 80
 _MAX_TITLE = 120
@@ -72,10 +72,8 @@ class ItemFacts(Method, name="item_facts"):
 
         def __post_init__(self) -> None:
             """Check the ranges."""
-            for name, low, high in (("max_items", 1, 10**9), ("max_tails", 1, 20)):
-                _check_range(name, getattr(self, name), low, high)
-            for name in ("confidence_in_text", "confidence_from_memory"):
-                _check_range(name, getattr(self, name), 0.0, 1.0)
+            bounds: dict[str, tuple[float, float]] = {"max_items": (1, 10**9), "max_tails": (1, 20)}
+            check_ranges(self, bounds | dict.fromkeys(("confidence_in_text", "confidence_from_memory"), (0.0, 1.0)))
 
     config: Config
     Reply = BaseModel
@@ -99,7 +97,7 @@ class ItemFacts(Method, name="item_facts"):
         relations = [{"name": r.name, "description": r.description} for r in self.relations.values()]
         constant = {"relations": relations, "max_tails": self.config.max_tails}
         n_units = 0
-        for item_id, name, text in _by_popularity(graph):
+        for item_id, name, text in items_by_popularity(graph):
             title, about = clean(name, _MAX_TITLE), clean(text)
             if not about and title in ("", item_id):
                 continue
@@ -176,12 +174,6 @@ class ItemFacts(Method, name="item_facts"):
         return self.config.confidence_in_text if is_in_text else self.config.confidence_from_memory
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        msg = f"`{name}` is {value}; expected a value from {low} to {high}"
-        raise ConfigError(msg)
-
-
 def _chosen(schema: DomainSchema, names: tuple[str, ...]) -> dict[str, Relation]:
     relations = [schema.relation(name) for name in names] if names else list(schema.relations)
     chosen = {r.name: r for r in relations if r.head == ITEM}
@@ -209,11 +201,3 @@ def _reply_type(relations: Iterable[Relation], max_tails: int) -> type[BaseModel
         tails: Any = Annotated[list[tail], Field(max_length=max_tails)]
         fields[f"r{place}"] = (tails, Field(alias=relation.name))
     return create_model("ItemFactsReply", __config__=ConfigDict(extra="forbid"), **fields)
-
-
-def _by_popularity(graph: Graph) -> list[tuple[str, str, str | None]]:
-    """Return (id, name, text) of all items, those with most train interactions first."""
-    counts = Counter(graph.interactions_of(TRAIN)["item_id"].to_pylist())
-    columns = (graph.entities[c].to_pylist() for c in ("entity_id", "type", "name", "text"))
-    items = [(i, name, text) for i, kind, name, text in zip(*columns, strict=True) if kind == ITEM]
-    return sorted(items, key=lambda item: (-counts[item[0]], item[0]))

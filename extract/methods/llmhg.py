@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from extract.documents import clean
 from extract.ground import CONCEPT_FORM, concept_id, is_placeholder, normalise
-from extract.method import Facts, Method, Rejected, Unit
-from kg.errors import ConfigError
+from extract.histories import most_active, train_histories
+from extract.method import Facts, Method, Rejected, Unit, check_ranges
 from kg.graph import Graph
-from kg.terms import TRAIN
 
 INTEREST = "Interest"
 OTHER = "other"
@@ -92,11 +91,7 @@ class LLMHG(Method, name="llmhg"):
             """Check the ranges."""
             bounds = {"max_users": (1, 10**9), "min_interactions": (1, 10**9), "n_items": (1, 200)}
             bounds |= {"max_angles": (1, 10), "max_categories": (1, 20), "other_weight": (0, 1)}
-            for name, (low, high) in bounds.items():
-                value = getattr(self, name)
-                if not low <= value <= high:
-                    msg = f"`{name}` is {value}; expected a value from {low} to {high}"
-                    raise ConfigError(msg)
+            check_ranges(self, bounds)
 
     config: Config
     Reply = BaseModel
@@ -115,9 +110,8 @@ class LLMHG(Method, name="llmhg"):
         c = self.config
         constant = {"angles": list(c.angles), "max_angles": c.max_angles, "max_categories": c.max_categories}
         names = graph.names()
-        histories = _train_histories(graph)
-        chosen = [user for user, items in histories.items() if len(items) >= self.config.min_interactions]
-        for user in sorted(chosen, key=lambda u: (-len(histories[u]), u))[: self.config.max_users]:
+        histories = train_histories(graph)
+        for user in most_active(histories, c.min_interactions, c.max_users):
             items = histories[user][-self.config.n_items :]
             titles = [clean(names[item], _MAX_TITLE) or "(no title)" for item in items]
             yield Unit(user, {**constant, "titles": titles}, tuple((user, item) for item in items))
@@ -208,17 +202,6 @@ def _enter(
 def _name(text: str) -> str:
     """Return the canonical name of an angle or category; empty where it has no letter or digit."""
     return concept_id(INTEREST, normalise(clean(text, _MAX_NAME)))[1]
-
-
-def _train_histories(graph: Graph) -> dict[str, list[str]]:
-    """Return each user's train items, oldest first; interactions without a time come first, by id."""
-    train = graph.interactions_of(TRAIN)
-    columns = (train[c].to_pylist() for c in ("user_id", "timestamp", "item_id"))
-    rows = sorted((user, -1 if when is None else when, item) for user, when, item in zip(*columns, strict=True))
-    histories: dict[str, list[str]] = defaultdict(list)
-    for user, _, item in rows:
-        histories[user].append(item)
-    return dict(histories)
 
 
 def _reply_type(config: LLMHG.Config) -> type[BaseModel]:

@@ -1,6 +1,9 @@
 """What every extraction method must do; each member runs this class."""
 
+import json
 import re
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -8,14 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from extract.engine_config import EngineConfig
 from extract.method import Facts, Method, Unit
+from extract.providers.scripted import Scripted
+from extract.steps import extract_steps
 from extract.template import load_prompt
+from kg.check import check
 from kg.config import build_config
 from kg.errors import ConfigError
 from kg.graph import Graph, concat
 from tests.toy import toy_graph
 
-_TOY = {"llmhg": {"min_interactions": 2}}
+_TOY = {"llmhg": {"min_interactions": 2}, "llmrg": {"min_interactions": 2, "n_rounds": 1}}
 _SOURCE = {"source": "llm:test", "kind": "llm"}
 _WORDS = st.one_of(
     st.text(),
@@ -83,9 +90,28 @@ class MethodContract:
         method, graph = self.method(), toy_graph()
         first, second, *_ = method.units(graph)
         reply = method.Reply.model_validate(_smallest(method.Reply.model_json_schema()))
-        about = {e["head"] for e in method.facts(reply, first, graph).rows["triples"]}
-        assert about <= {first.unit_id}
+        rows = method.facts(reply, first, graph).rows
+        about = {t["head"] for t in rows.get("triples", [])}
+        about |= {m["entity_id"] for m in rows.get("members", []) if m["role"] == "user"}
+        assert about <= set(first.unit_id.split("|"))
         assert second.unit_id not in about
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_all_steps_make_a_graph_of_any_valid_replies(self, tmp_path: Path, seed: int) -> None:
+        graph, random = toy_graph(), Random(seed)
+        provider = Scripted(Scripted.Config(), lambda request: json.dumps(_any_reply(request.schema, random)))
+        method = self.method()
+        result = extract_steps(method, graph, provider, tmp_path / "ledger", EngineConfig(max_in_flight=1))
+        s = result.summary
+        assert s.total == s.done + s.empty + s.rejected > 0
+        assert s.set_aside == 0
+        assert check(concat(graph, result.graph)).is_clean
+        again = extract_steps(self.method(), graph, provider, tmp_path / "ledger", EngineConfig(max_in_flight=1))
+        assert again.graph.equals(result.graph)
+        assert again.summary.asked == 0
+        assert {load_prompt(stem).name for stem in (method.prompt, *method.later_prompts)} >= {
+            p for p in result.graph.sources["prompt"].to_pylist() if p
+        }
 
     def test_an_unknown_parameter_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="unknown parameter `max_itmes`"):
@@ -139,6 +165,23 @@ def _fill(node: dict[str, Any], defs: dict[str, Any]) -> Any:
     if node["type"] == "array":
         return [_fill(node["items"], defs)]
     return node["enum"][0] if "enum" in node else 1 if node["type"] == "integer" else "quiet"
+
+
+def _any_reply(node: Any, random: Random, defs: Any = None) -> Any:
+    """Return a reply that fits a JSON schema; names are now and then those of the toy graph."""
+    defs = node.get("$defs", {}) if defs is None else defs
+    if "$ref" in node:
+        return _any_reply(defs[node["$ref"].rpartition("/")[2]], random, defs)
+    if "enum" in node:
+        return random.choice(node["enum"])
+    if node["type"] == "object":
+        return {k: _any_reply(v, random, defs) for k, v in node["properties"].items()}
+    if node["type"] == "array":
+        n = random.randint(node.get("minItems", 0), min(node["maxItems"], 4))
+        return [_any_reply(node["items"], random, defs) for _ in range(n)]
+    if node["type"] == "integer":
+        return random.randint(node.get("minimum", 0), min(node.get("maximum", 4), 100))
+    return random.choice([*"12345678", "item:3", "dark", "quiet", "mood dark", "unknown", "x" * node["maxLength"]])
 
 
 def _nodes(node: Any) -> list[dict[str, Any]]:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,3 +87,24 @@ def test_placeholders_are_known(name: str) -> None:
 @pytest.mark.parametrize("name", ["dark", "夜", "1990s", "8½"])
 def test_names_are_no_placeholders(name: str) -> None:
     assert not is_placeholder(normalise(name))
+
+
+def test_a_misspelt_name_means_the_nearest_from_a_likeness_on() -> None:
+    names = {"i1": "Star Wars (1977)", "i2": "Alien (1979)"}
+    assert Catalogue(names).ground("Star Warz").reason == "not_in_catalogue"
+    alike = Catalogue(names, min_similarity=0.6)
+    assert alike.ground("Star Warz").entity_id == "i1"
+    assert alike.ground("Star Warz (1999)").reason == "not_in_catalogue"
+    assert alike.ground("Solaris").reason == "not_in_catalogue"
+    assert alike.ground("unknown").reason == "not_in_catalogue"
+
+
+def test_two_names_that_are_equally_near_are_ambiguous() -> None:
+    alike = Catalogue({"i1": "Alien", "i2": "alien!", "i3": "Heat"}, min_similarity=0.5)
+    assert alike.ground("Aliens").reason == "ambiguous"
+
+
+def test_an_encoder_may_say_what_is_near() -> None:
+    vectors = {"film": [1.0, 0.0], "food": [0.0, 1.0], "motion picture": [0.9, 0.2]}
+    encode = lambda some: np.array([vectors[s] for s in some], np.float32)  # noqa: E731
+    assert Catalogue({"i1": "Film", "i2": "Food"}, 0.9, encode).ground("Motion picture").entity_id == "i1"

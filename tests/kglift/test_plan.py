@@ -50,7 +50,7 @@ def test_a_table_where_a_list_is_wanted(tmp_path: Path) -> None:
         ("epochs = 4", "epoch = 4", "did you mean `epochs`"),
         ("max_users", "max_user", "did you mean `max_users`"),
         ('model = "popularity"', 'model = "popularty"', "did you mean `popularity`"),
-        ('method = "llmhg"', 'method = "llmgh"', "did you mean `llmhg`"),
+        ('method = "llmhg"', 'method = "llmhgg"', "did you mean `llmhg`"),
         ('provider = "replay"', 'provider = "repaly"', "did you mean `replay`"),
         ('source = "recbole"', 'source = "recbol"', "did you mean `recbole`"),
     ],
