@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.config import JsonDict
 
 from extract.documents import clean
 from extract.ground import is_placeholder, normalise
@@ -118,7 +119,8 @@ class LLMRG(Method, name="llmrg"):
         numbers: Any = Annotated[list[number], Field(min_length=1, max_length=config.n_items)]
         reason: Any = Annotated[str, Field(min_length=1, max_length=_MAX_REASON)]
         chain: Any = create_model("Chain", __config__=_STRICT, items=(numbers, ...), reason=(reason, ...))
-        chains: Any = Annotated[list[chain], Field(max_length=config.max_chains)]
+        at_least_one: JsonDict = {"minItems": 1}  # small models rather say nothing; nothing is still a valid reply
+        chains: Any = Annotated[list[chain], Field(max_length=config.max_chains, json_schema_extra=at_least_one)]
         self.Reply = create_model("LlmrgReply", __config__=_STRICT, chains=(chains, ...))
 
     def units(self, graph: Graph) -> Iterator[Unit]:
