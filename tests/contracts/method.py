@@ -22,7 +22,12 @@ from kg.errors import ConfigError
 from kg.graph import Graph, concat
 from tests.toy import toy_graph
 
-_TOY = {"llmhg": {"min_interactions": 2}, "llmrg": {"min_interactions": 2, "n_rounds": 1}}
+_REVIEWS = Path(__file__).parent.parent / "toy_reviews.csv"
+_TOY = {
+    "llmhg": {"min_interactions": 2},
+    "llmrg": {"min_interactions": 2, "n_rounds": 1},
+    "sagcn": {"reviews": str(_REVIEWS)},
+}
 _SOURCE = {"source": "llm:test", "kind": "llm"}
 _WORDS = st.one_of(
     st.text(),
