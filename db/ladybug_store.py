@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from db.errors import DbError, QueryError, StoreFormatError, StoreUnreachableError, StoreWriteError
+from db.ladybug_read import read_tables
 from db.merge import delta, digest_key
-from db.model import STORE_FORMAT, STORE_VERSION, delete_statements, graph_of, read_statement, stored_tables
+from db.model import STORE_FORMAT, STORE_VERSION, delete_statements, graph_of, stored_tables
 from db.neighbours import neighbour_statements, neighbour_table
 from db.store import GraphStore
 from kg.errors import ConfigError
@@ -259,7 +260,7 @@ class LadybugStore(GraphStore, name="ladybug"):
 
 
 def _read_tables(connection: Any) -> dict[str, pa.Table]:
-    return {name: _answer(connection, read_statement(name), {}) for name in TABLES}
+    return read_tables(lambda cypher: _answer(connection, cypher, {}))
 
 
 def _write_table(connection: Any, name: str, stored: pa.Table, incoming: dict[str, pa.Table]) -> None:

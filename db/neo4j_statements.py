@@ -4,11 +4,10 @@ Labels and relationship types cannot be parameters; `db.model` makes them of let
 quoted besides. So rows are grouped by label or type, and each group has one statement that the planner keeps.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import neo4j
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,9 +18,7 @@ from db.model import (
     HAS_TEXT,
     TEXT,
     label_of,
-    read_statement,
     relationship_type_of,
-    stored_schema,
 )
 from kg.tables import TABLES
 
@@ -56,11 +53,6 @@ _FIXED: Final = {
         "SET x.position = row.position"
     ),
 }
-_FROM: Final = {
-    "interactions": ("Entity", "entity_id", "[x:INTERACTED]->(e:Entity)", "item_id"),
-    "triples": ("Entity", "entity_id", "[x]->(e:Entity) WHERE x.relation IS NOT NULL", "tail"),
-    "members": ("Hyperedge", "hyperedge_id", "[x:MEMBER]->(e:Entity)", "entity_id"),
-}
 _ATTACHED: Final = {"texts": (TEXT, HAS_TEXT), "features": (FEATURE, HAS_FEATURE)}
 
 
@@ -92,30 +84,6 @@ def groups(name: str, tables: dict[str, pa.Table]) -> Iterator[Group]:
         yield from _attached(name, rows, tables["entities"]["entity_id"])
     else:
         yield _group(_FIXED[name], rows)
-
-
-def read_rows(name: str) -> str:
-    """Return the Cypher that reads table `name`; of relationships, records (first column, [[other columns], ...]).
-
-    The driver takes some 13 microseconds to make a record and next to none for a list inside, so all relationships of
-    a node come in one record; a pattern comprehension lets them stream, where `collect` would hold the whole table.
-    """
-    if name not in _FROM:
-        return read_statement(name)
-    _, *others = stored_schema(name).names
-    label, key, pattern, end = _FROM[name]
-    values = ", ".join("e.entity_id" if column == end else f"x.{column}" for column in others)
-    return f"MATCH (s:{label}) WITH s, [(s)-{pattern} | [{values}]] AS rows WHERE size(rows) > 0 RETURN s.{key}, rows"
-
-
-def rows_of(name: str, records: Iterable[neo4j.Record]) -> Iterator[list[Any]]:
-    """Turn the records of `read_rows` into rows of the table."""
-    for record in records:
-        if name in _FROM:
-            first, others = record.values()
-            yield from ([first, *values] for values in others)
-        else:
-            yield record.values()
 
 
 def remove_label(entity_type: str) -> str:

@@ -9,17 +9,16 @@ import neo4j
 import pyarrow as pa
 
 from db.errors import QueryError, StoreFormatError, StoreUnreachableError, StoreWriteError
-from db.model import delete_statements, graph_of, stored_schema
+from db.model import delete_statements, graph_of
 from db.neighbours import neighbour_statements, neighbour_table
 from db.neo4j_connection import Neo4jConfig, Neo4jConnection, refuse_other_version, stored_version
 from db.neo4j_load import load
 from db.neo4j_plan import check_plan
-from db.neo4j_statements import read_rows, rows_of
-from db.neo4j_values import inferred_table, typed_table
+from db.neo4j_read import read_tables
+from db.neo4j_values import inferred_table
 from db.store import GraphStore
 from kg.graph import Graph
 from kg.progress import Progress, silent
-from kg.tables import TABLES
 
 __all__ = ["Neo4jConfig", "Neo4jStore"]
 
@@ -140,7 +139,7 @@ class Neo4jStore(GraphStore, name="neo4j"):
 
 
 def _read_tables(tx: neo4j.ManagedTransaction) -> dict[str, pa.Table]:
-    return {name: typed_table(stored_schema(name), rows_of(name, tx.run(read_rows(name)))) for name in TABLES}
+    return read_tables(lambda statement, parameters: tx.run(statement, dict(parameters)).single(strict=True))
 
 
 def _delete_sources(tx: neo4j.ManagedTransaction, sources: list[str]) -> int:

@@ -2,24 +2,11 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Any, Final
+from typing import Any
 
 import neo4j
 import pyarrow as pa
 from neo4j.graph import Node, Path, Relationship
-
-_CHUNK: Final = 50_000
-
-
-def typed_table(schema: pa.Schema, rows: Iterator[list[Any]]) -> pa.Table:
-    """Gather rows into a table of known types, some at a time, so that memory holds few Python objects."""
-    chunks = [schema.empty_table()]
-    while some := list(islice(rows, _CHUNK)):
-        columns = zip(*some, strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-        chunks.append(pa.table(arrays, schema=schema))
-    return pa.concat_tables(chunks)
 
 
 def inferred_table(names: Sequence[str], records: Iterator[neo4j.Record]) -> pa.Table:

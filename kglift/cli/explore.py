@@ -89,7 +89,11 @@ def shell(
             run_script(sitting, sys.stdin)
 
 
-runs = typer.Typer(help="Runs in a store: named sets of sources.", no_args_is_help=True)
+runs = typer.Typer(
+    help="Runs in a store: named sets of sources.",
+    epilog="Example: kglift runs list --at graph.lbug",
+    no_args_is_help=True,
+)
 
 
 @runs.command("list", epilog="Example: kglift runs list --at graph.lbug")
