@@ -26,7 +26,8 @@ _MAX_NAME = 32
 _MAX_FOUND = 6
 _STRICT = ConfigDict(extra="forbid")
 _Name: Any = Annotated[str, Field(min_length=1, max_length=_MAX_NAME, json_schema_extra=CONCEPT_FORM)]
-_Names: Any = Annotated[list[_Name], Field(max_length=_MAX_FOUND)]
+_AT_LEAST_ONE: JsonDict = {"minItems": 1}  # small models rather say nothing; nothing is still a valid reply
+_Names: Any = Annotated[list[_Name], Field(max_length=_MAX_FOUND, json_schema_extra=_AT_LEAST_ONE)]
 
 
 class SAGCN(Method, name="sagcn"):
