@@ -65,7 +65,7 @@ def test_models_are_listed_with_their_parameters(capsys: pytest.CaptureFixture[s
     assert main(["models", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert list(listed) == list(Recommender.members())
-    assert listed["ease"]["parameters"] == {"l2": 300.0}
+    assert listed["ease"]["parameters"] == {"l2": 300.0, "precision": "float64"}
     assert main(["models"]) == 0
     assert "n_layers=3" in capsys.readouterr().out
 
