@@ -6,7 +6,11 @@ DbError
 ├── UnknownRunError (LookupError)    the store has no run of this name
 ├── QueryError (ValueError)          the query is wrong, not allowed, or took too long
 └── StoreWriteError (OSError)        the store refused to write; what was there before is whole
+    └── RowsRefusedError             the store refused some rows; all others are written
 """
+
+from dataclasses import dataclass
+from typing import Any
 
 
 class DbError(Exception):
@@ -31,3 +35,24 @@ class QueryError(DbError, ValueError):
 
 class StoreWriteError(DbError, OSError):
     """The store refused to write; what was there before is whole."""
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """A row that a store refused, and why."""
+
+    table: str
+    row: dict[str, Any]
+    reason: str
+
+
+class RowsRefusedError(StoreWriteError):
+    """The store refused some rows; all others are written.
+
+    Attributes:
+        refused: the rows.
+    """
+
+    def __init__(self, message: str, refused: tuple[RefusedRow, ...]) -> None:
+        super().__init__(message)
+        self.refused = refused

@@ -17,13 +17,14 @@ from neo4j.exceptions import (
     SessionExpired,
 )
 
-from db.errors import StoreFormatError, StoreUnreachableError
+from db.errors import DbError, StoreFormatError, StoreUnreachableError
 from db.model import STORE_FORMAT, STORE_VERSION
 from kg.errors import ConfigError
 
 FETCH_SIZE: Final = 10_000
 _SCHEME: Final = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://[^@]+")
 _OLDEST_SERVER: Final = 5
+_FIRST_RETRY_S: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,21 @@ class Neo4jConfig:
         uri: bolt:// or neo4j://, with +s for TLS, +ssc for TLS with a self-signed certificate.
         user: name of the user.
         database: name of the database; Community Edition has one, `neo4j`.
-        batch_size: rows in one transaction.
+        batch_size: rows in one transaction, at most; fewer where they are long (`batch_bytes`).
+        batch_bytes: about so many bytes in one transaction, at most.
+        n_writers: transactions at once while a graph is written.
         connect_timeout_s: how long to wait for the server to answer.
+        retry_for_s: how long a write repeats a batch while the server restarts or others hold its nodes.
     """
 
     uri: str = "bolt://127.0.0.1:7687"
     user: str = "neo4j"
     database: str = "neo4j"
     batch_size: int = 5_000
+    batch_bytes: int = 8 << 20
+    n_writers: int = 2
     connect_timeout_s: float = 10.0
+    retry_for_s: float = 120.0
 
     def __post_init__(self) -> None:
         """Check the address and the sizes."""
@@ -52,9 +59,10 @@ class Neo4jConfig:
         if not _SCHEME.fullmatch(self.uri):
             msg = f"`{self.uri}` is no address of Neo4j; expected e.g. bolt://127.0.0.1:7687 or neo4j+s://host"
             raise ConfigError(msg)
-        if self.batch_size < 1 or self.connect_timeout_s <= 0:
-            msg = f"batch_size {self.batch_size} and connect_timeout_s {self.connect_timeout_s} must be above 0"
-            raise ConfigError(msg)
+        for name in ("batch_size", "batch_bytes", "n_writers", "connect_timeout_s", "retry_for_s"):
+            if getattr(self, name) <= 0:
+                msg = f"`{name}` is {getattr(self, name)}; expected a number above 0"
+                raise ConfigError(msg)
 
 
 class Neo4jConnection:
@@ -95,6 +103,8 @@ class Neo4jConnection:
             config.uri,
             auth=auth,
             connection_timeout=config.connect_timeout_s,
+            max_transaction_retry_time=config.retry_for_s,
+            initial_retry_delay=_FIRST_RETRY_S,
             notifications_min_severity="OFF",
             user_agent="kglift",
         )
@@ -123,20 +133,22 @@ class Neo4jConnection:
         config = self.config
         try:
             yield
+        except DbError:
+            raise  # it is one of ours already, and some of those are OSErrors
         except AuthError as error:
             msg = f"{config.uri} does not let user `{config.user}` in: wrong user or password; see NEO4J_PASSWORD"
             raise StoreUnreachableError(msg) from error
         except (ServiceUnavailable, SessionExpired, ConfigurationError, OSError) as error:
-            msg = f"no Neo4j answers at {config.uri} ({_one_line(error)}); start one: make neo4j, or correct NEO4J_URI"
+            msg = f"no Neo4j answers at {config.uri} ({one_line(error)}); start one: make neo4j, or correct NEO4J_URI"
             raise StoreUnreachableError(msg) from error
         except ClientError as error:
             if error.code == "Neo.ClientError.Database.DatabaseNotFound":
                 msg = f"{config.uri} has no database `{config.database}`; correct NEO4J_DATABASE (default: neo4j)"
                 raise StoreUnreachableError(msg) from error
-            msg = f"{what}: {_one_line(error)}"
+            msg = f"{what}: {one_line(error)}"
             raise otherwise(msg) from error
         except (Neo4jError, DriverError) as error:
-            msg = f"{what}: {_one_line(error)}"
+            msg = f"{what}: {one_line(error)}"
             raise otherwise(msg) from error
 
 
@@ -175,6 +187,7 @@ def check_server(agent: str) -> None:
         raise StoreUnreachableError(msg)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return what an error says, in one line."""
     text = getattr(error, "message", None) or str(error)
     return " ".join(text.split())

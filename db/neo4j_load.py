@@ -1,15 +1,42 @@
-"""Writing a graph into Neo4j: batches of rows, each a transaction that may be repeated."""
+"""Writing a graph into Neo4j: parallel batches, each a transaction that may be repeated, with a ledger.
 
-from typing import Any
+A batch and its line in the ledger, a node `KgliftBatch`, are written in one transaction. So a killed load goes on where
+it stopped, and where nobody knows whether a batch arrived, it is sent again: the ledger knows. The ledger is for one
+load. It is emptied when the load ends, and when a load of another graph or a deletion begins, since rows that were
+written may be other ones then.
+
+Writers hold different nodes (`db.batches`), and take turns to commit: while it commits, Neo4j also locks the
+relationship that came before a new one at each of its ends, and that may lead to anybody's node.
+"""
+
+import hashlib
+import io
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import neo4j
+import pyarrow as pa
+import pyarrow.compute as pc
+from neo4j.exceptions import IncompleteCommit, Neo4jError
 
-from db.errors import StoreWriteError
+from db.batches import Batch, Limits, cut, write_in_parallel
+from db.errors import RefusedRow, RowsRefusedError, StoreWriteError
 from db.model import STORE_FORMAT, STORE_VERSION, label_of, stored_tables
-from db.neo4j_connection import FETCH_SIZE, Neo4jConnection, refuse_other_version, stored_version
-from db.neo4j_statements import CONSTRAINTS, ORDER, STALE_TYPES, groups, remove_label
+from db.neo4j_connection import Neo4jConnection, one_line, refuse_other_version, stored_version
+from db.neo4j_statements import CONSTRAINTS, NODES, RELATIONSHIPS, groups, remove_label
+from kg.errors import first_five
 from kg.graph import Graph
 from kg.progress import Progress, silent
+from kg.tables import TABLES
+
+CLEAR_LEDGER: Final = "MATCH (b:KgliftBatch) WHERE b.load <> $load DELETE b"
+_NOTE: Final = "MERGE (b:KgliftBatch {batch: $batch}) SET b.load = $load"
+_CLOSE: Final = "MATCH (b:KgliftBatch {load: $load}) DELETE b"
+_NEW_STORE: Final = "MERGE (s:KgliftStore {format: $format}) SET s.version = $version"
+_MAX_REFUSED: Final = 100
+_ABOUT_ROWS: Final = ("Neo.ClientError.Statement.", "Neo.ClientError.Schema.", "Neo.DatabaseError.Statement.")
+_ID_COLUMN: Final = {"entities": "entity_id", "hyperedges": "hyperedge_id", "sources": "source"}
 
 
 def load(connection: Neo4jConnection, graph: Graph, progress: Progress = silent) -> None:
@@ -18,49 +45,186 @@ def load(connection: Neo4jConnection, graph: Graph, progress: Progress = silent)
     Raises:
         StoreUnreachableError: if the server does not answer or does not let us in.
         StoreFormatError: if the database holds a store of another version.
-        StoreWriteError: if the server refuses a row; whole batches before it stay, and may be written again.
+        RowsRefusedError: if the server refuses some rows; all others are written.
+        StoreWriteError: if the server refuses more; whole batches stay, and the same load goes on after them.
     """
     tables = stored_tables(graph)
-    total, done = sum(len(table) for table in tables.values()), 0
-    with (
-        connection.session(neo4j.WRITE_ACCESS) as session,
-        connection.refusals(StoreWriteError, "the write was refused"),
-    ):
-        _prepare(session)
-        for name in ORDER:
-            for group in groups(name, tables):
-                for batch in group.rows.to_batches(connection.config.batch_size):
-                    rows = batch.to_pylist()
-                    if name == "entities":
-                        session.execute_write(_remove_stale_labels, rows)
-                    session.execute_write(_write_rows, group.statement, rows)
-                    done += len(rows)
-                    progress(done, total, name)
-    progress(total, total)
+    with connection.refusals(StoreWriteError, "the write was refused"):
+        _Load(connection, tables, progress).run()
+
+
+class _Load:
+    """One load: what it writes, how far it is, and what was refused."""
+
+    def __init__(self, connection: Neo4jConnection, tables: dict[str, pa.Table], progress: Progress) -> None:
+        self.connection = connection
+        self.tables = tables
+        self.name = _fingerprint(tables)
+        self.progress = progress
+        self.total = sum(len(table) for table in tables.values())
+        self.done = 0
+        self.turn = threading.Lock()
+        self.refused: list[RefusedRow] = []
+
+    def run(self) -> None:
+        with self.connection.session(neo4j.WRITE_ACCESS) as session:
+            _prepare(session)
+            _commit(session, _run, CLEAR_LEDGER, {"load": self.name})
+        self._write(NODES)
+        self._drop_rows_of_refused_nodes()
+        self._write(RELATIONSHIPS)
+        with self.connection.session(neo4j.WRITE_ACCESS) as session:
+            _commit(session, _run, _CLOSE, {"load": self.name})
+        self.progress(self.total, self.total)
+        if self.refused:
+            raise RowsRefusedError(self._refusal("all others are written"), tuple(self.refused))
+
+    def _write(self, names: tuple[str, ...]) -> None:
+        config = self.connection.config
+        limits = Limits(config.batch_size, config.batch_bytes, config.n_writers)
+        nodes = pa.concat_arrays(
+            [self.tables[name][_ID_COLUMN[name]].combine_chunks() for name in ("entities", "hyperedges")]
+        )
+        batches = [b for name in names for g in groups(name, self.tables) for b in cut(g, nodes, limits)]
+        for batch, refused in write_in_parallel(batches, self._write_batch, config.n_writers):
+            self.refused += refused
+            if len(self.refused) > _MAX_REFUSED:
+                raise StoreWriteError(self._refusal("that is more than a few bad rows, and the load was given up"))
+            self.done += len(batch.rows)
+            self.progress(self.done, self.total, batch.group.table)
+
+    def _write_batch(self, batch: Batch) -> list[RefusedRow]:
+        values = batch.rows.to_pydict()
+        with self.connection.session(neo4j.WRITE_ACCESS) as session:
+            try:
+                _commit_in_turn(session, self.turn, _write_once, batch, values, self.name)
+            except Neo4jError as error:
+                if not (error.code or "").startswith(_ABOUT_ROWS):
+                    raise
+                return list(_bisect(session, self.turn, batch, error))
+        return []
+
+    def _drop_rows_of_refused_nodes(self) -> None:
+        for name in RELATIONSHIPS if self.refused else ():
+            for column, targets in TABLES[name].references.items():
+                gone = [r.row[_ID_COLUMN[r.table]] for r in self.refused if r.table in targets]
+                rows = self.tables[name]
+                lost = pc.is_in(rows[column], value_set=pa.array(gone, pa.string()))
+                self.refused += [
+                    RefusedRow(name, row, f"its {column} was refused") for row in rows.filter(lost).to_pylist()
+                ]
+                self.tables[name] = rows.filter(pc.invert(lost))
+
+    def _refusal(self, outcome: str) -> str:
+        shown = first_five(f"{r.table} {_shortened(r.row)}: {r.reason}" for r in self.refused)
+        return f"the server refused {len(self.refused)} of {self.total} rows; {outcome}. Refused: {shown}; correct them"
 
 
 def _prepare(session: neo4j.Session) -> None:
     if (version := stored_version(session)) is not None:
         refuse_other_version(version)
     for statement in CONSTRAINTS:
-        session.run(statement).consume()
+        _commit(session, _run, statement)
     if version is None:
-        session.run(
-            "MERGE (s:KgliftStore {format: $format}) SET s.version = $version",
-            format=STORE_FORMAT,
-            version=STORE_VERSION,
-        ).consume()
+        _commit(session, _run, _NEW_STORE, {"format": STORE_FORMAT, "version": STORE_VERSION})
 
 
-def _write_rows(tx: neo4j.ManagedTransaction, statement: str, rows: list[dict[str, Any]]) -> None:
-    record = tx.run(statement, rows=rows).single(strict=True)
-    if record["n"] < len(rows):
-        msg = f"only {record['n']} of {len(rows)} rows found their nodes: somebody deletes at the same time; repeat it"
+def _commit(session: neo4j.Session, work: Callable[..., None], *arguments: Any) -> None:
+    """Run work that may be repeated; where the connection broke during the commit, nobody knows: repeat it."""
+    while True:
+        try:
+            session.execute_write(work, *arguments)
+            return
+        except IncompleteCommit:
+            continue
+
+
+def _commit_in_turn(session: neo4j.Session, turn: threading.Lock, work: Callable[..., None], *arguments: Any) -> None:
+    """Run work that may be repeated, and commit it when no other writer of this load does."""
+    held = False
+
+    def work_and_wait(tx: neo4j.ManagedTransaction) -> None:
+        nonlocal held
+        if held:  # the commit of the attempt before failed
+            turn.release()
+            held = False
+        work(tx, *arguments)
+        held = turn.acquire()
+
+    try:
+        _commit(session, work_and_wait)
+    finally:
+        if held:
+            turn.release()
+
+
+def _write_once(tx: neo4j.ManagedTransaction, batch: Batch, values: dict[str, list[Any]], load: str) -> None:
+    digest = hashlib.sha256(batch.group.statement.encode())
+    _add_rows(digest, batch.rows)
+    noted = tx.run(_NOTE, batch=f"{load}:{digest.hexdigest()}", load=load).consume()
+    if noted.counters.nodes_created:
+        _write_rows(tx, batch, values)
+
+
+def _write_rows(tx: neo4j.ManagedTransaction, batch: Batch, values: dict[str, list[Any]]) -> None:
+    n = len(batch.rows)
+    record = tx.run(batch.group.statement, values, n=n).single(strict=True)
+    if record["n"] < n:
+        msg = f"only {record['n']} of {n} {batch.group.table} found their nodes: somebody deletes them; repeat the load"
         raise StoreWriteError(msg)
+    for former in record.get("former", ()):
+        if label_of(former) != label_of(values["type"][0]):
+            tx.run(remove_label(former), entity_id=values["entity_id"]).consume()
 
 
-def _remove_stale_labels(tx: neo4j.ManagedTransaction, rows: list[dict[str, Any]]) -> None:
-    label = label_of(rows[0]["type"])
-    for record in tx.run(STALE_TYPES, rows=rows).fetch(FETCH_SIZE):
-        if label_of(record["type"]) != label:
-            tx.run(remove_label(record["type"]), rows=rows, type=record["type"]).consume()
+def _bisect(session: neo4j.Session, turn: threading.Lock, batch: Batch, error: Neo4jError) -> Iterator[RefusedRow]:
+    """Write a refused batch by halves, down to the rows that the server does not take."""
+    rows = batch.rows
+    if len(rows) == 1:
+        yield RefusedRow(batch.group.table, rows.to_pylist()[0], one_line(error))
+        return
+    half = len(rows) // 2
+    for part in (rows.slice(0, half), rows.slice(half)):
+        smaller = Batch(batch.group, part)
+        try:
+            _commit_in_turn(session, turn, _write_rows, smaller, part.to_pydict())
+        except Neo4jError as refusal:
+            if not (refusal.code or "").startswith(_ABOUT_ROWS):
+                raise
+            yield from _bisect(session, turn, smaller, refusal)
+
+
+def _run(tx: neo4j.ManagedTransaction, statement: str, parameters: dict[str, Any] | None = None) -> None:
+    tx.run(statement, parameters).consume()
+
+
+def _fingerprint(tables: dict[str, pa.Table]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tables):
+        digest.update(name.encode())
+        _add_rows(digest, tables[name])
+    return digest.hexdigest()
+
+
+def _add_rows(digest: Any, rows: pa.Table) -> None:
+    """Feed rows to a hash, without a second copy of them."""
+    with pa.ipc.new_stream(_Hashing(digest), rows.schema) as stream:
+        stream.write_table(rows.combine_chunks())
+
+
+class _Hashing(io.RawIOBase):
+    """A file whose bytes go into a hash."""
+
+    def __init__(self, digest: Any) -> None:
+        self._digest = digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return len(data)
+
+
+def _shortened(row: dict[str, Any]) -> str:
+    return "{" + ", ".join(f"{key}: {str(value)[:40]}" for key, value in row.items() if value is not None) + "}"

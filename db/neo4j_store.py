@@ -12,7 +12,7 @@ from db.errors import QueryError, StoreFormatError, StoreUnreachableError, Store
 from db.model import delete_statements, graph_of
 from db.neighbours import neighbour_statements, neighbour_table
 from db.neo4j_connection import Neo4jConfig, Neo4jConnection, refuse_other_version, stored_version
-from db.neo4j_load import load
+from db.neo4j_load import CLEAR_LEDGER, load
 from db.neo4j_plan import check_plan
 from db.neo4j_read import read_tables
 from db.neo4j_values import inferred_table
@@ -147,4 +147,5 @@ def _delete_sources(tx: neo4j.ManagedTransaction, sources: list[str]) -> int:
     removed = sum(tx.run(c, sources=sources).single(strict=True)["n"] for c in counts)
     for statement in deletes:
         tx.run(statement, sources=sources).consume()
+    tx.run(CLEAR_LEDGER, load="").consume()
     return int(removed)

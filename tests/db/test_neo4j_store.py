@@ -19,8 +19,9 @@ from tests.toy import toy_graph
     [
         ({"uri": "http://localhost:7474"}, "`http://localhost:7474` is no address of Neo4j"),
         ({"uri": "bolt://neo4j:hunter2@localhost"}, "holds a user or a password"),
-        ({"batch_size": 0}, "batch_size 0"),
-        ({"connect_timeout_s": 0.0}, "connect_timeout_s 0.0"),
+        ({"batch_size": 0}, "`batch_size` is 0"),
+        ({"n_writers": -1}, "`n_writers` is -1"),
+        ({"connect_timeout_s": 0.0}, r"`connect_timeout_s` is 0\.0"),
     ],
 )
 def test_a_wrong_setting(settings: dict[str, object], says: str) -> None:
