@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from extract.chain import Chain, Questions, storable
+from extract.commits import Commits
 from extract.engine_config import EngineConfig
 from extract.errors import PassingProviderError, TerminalProviderError, UnitError
 from extract.ledger import Ledger
@@ -24,6 +25,7 @@ _POLL_S = 0.05
 _PULSE_S = 1.0
 _GIVE_UP_AFTER = 3
 _YIELD_EVERY = 64
+_SPARE = 2
 
 
 @dataclass
@@ -71,6 +73,8 @@ class Asker:
         self._pace, self._budget = pace, budget
         wanted = config.max_in_flight or provider.max_in_flight
         self._n_slots = max(1, min(wanted, provider.max_in_flight))
+        self._slots = asyncio.Semaphore(self._n_slots)
+        self._commits = Commits(ledger)
         self.counts = Asked()
 
     async def run(self, units: Iterator[Unit], total: int, progress: Progress) -> None:
@@ -85,7 +89,8 @@ class Asker:
         """
         began = time.monotonic()
         self._progress, self._total = progress, total
-        workers = [asyncio.create_task(self._work(units)) for _ in range(min(self._n_slots, max(total, 1)))]
+        n_tasks = self._n_slots + self._n_slots // _SPARE + 1  # some prepare or store while all slots are taken
+        workers = [asyncio.create_task(self._work(units)) for _ in range(min(n_tasks, max(total, 1)))]
         pulse = asyncio.create_task(self._pulse())
         grace_s = _GRACE_S
         try:
@@ -131,7 +136,7 @@ class Asker:
 
     async def _pursue(self, chain: Chain) -> None:
         """Ask a unit's open questions, unless another process does so first."""
-        while self._ledger.write(claim(chain.first_key, self._ledger.runner)) != [True]:
+        while await self._commits.write(claim(chain.first_key, self._ledger.runner)) != [True]:
             await asyncio.sleep(_POLL_S)
             self._check_stopping()
             chain = self._questions.follow(chain, self._ledger)
@@ -143,40 +148,34 @@ class Asker:
             chain = self._questions.follow(chain, self._ledger)
             while chain.is_open:
                 was_asked = True
-                await self._ask(chain)
-                chain = self._questions.follow(chain, self._ledger)
+                chain = await self._ask(chain)
             self._finish(chain, was_asked)
         except (UnitError, PassingProviderError) as error:
-            self._set_aside(chain, error)
+            await self._set_aside(chain, error)
         finally:
-            self._ledger.write(release(chain.first_key, self._ledger.runner))
+            if not was_asked or chain.is_open:  # else it was given back with the last reply
+                await self._commits.write(release(chain.first_key, self._ledger.runner))
 
-    async def _ask(self, chain: Chain) -> None:
+    async def _ask(self, chain: Chain) -> Chain:
         request = self._questions.request(chain)
         began = time.monotonic()
         completion = await self._send(request)
-        text = storable(completion.text)
-        reply = StoredReply(
-            chain.key, text, completion.is_cut_off, completion.n_prompt_tokens, completion.n_completion_tokens
-        )
-        errors = self._questions.errors(text, completion.is_cut_off)
-        new = NewReply(
-            reply,
-            self._questions.run,
-            chain.unit.unit_id,
-            chain.attempts + 1,
-            request.prompt,
-            errors,
-            time.monotonic() - began,
-        )
-        self._ledger.write(store(new))
+        tokens = completion.n_prompt_tokens, completion.n_completion_tokens
+        reply = StoredReply(chain.key, storable(completion.text), completion.is_cut_off, *tokens)
+        answered, errors = self._questions.answered(chain, reply)
+        run, seconds = self._questions.run, time.monotonic() - began
+        new = NewReply(reply, run, chain.unit.unit_id, answered.attempts, request.prompt, errors, seconds)
+        is_last = () if answered.is_open else (release(chain.first_key, self._ledger.runner),)
+        await self._commits.write(store(new), *is_last)
         self._count(completion)
+        return answered
 
     async def _send(self, request: Request) -> Completion:
         attempt = 0
         while True:
             try:
-                return await self._send_once(request)
+                async with self._slots:
+                    return await self._send_once(request)
             except PassingProviderError as error:
                 if attempt == self._config.max_retries:
                     raise
@@ -236,7 +235,7 @@ class Asker:
         self.counts.set_aside += chain.reply is None
         self._progress(self.counts.finished, self._total, self.counts.note())
 
-    def _set_aside(self, chain: Chain, error: UnitError | PassingProviderError) -> None:
+    async def _set_aside(self, chain: Chain, error: UnitError | PassingProviderError) -> None:
         """Put a unit aside that cannot be answered, or end the run where it is the provider that cannot answer."""
         if isinstance(error, PassingProviderError):
             self.counts.failures_in_a_row += 1
@@ -246,7 +245,7 @@ class Asker:
                 )
                 raise error
         state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, f"{reason_of(error)}: {error}")
-        self._ledger.write(settle_units(self._questions.run, [state]))
+        await self._commits.write(settle_units(self._questions.run, [state]))
         self._finish(chain, was_asked=True)
 
 

@@ -87,26 +87,33 @@ class Questions:
     def follow(self, chain: Chain, ledger: Ledger) -> Chain:
         """Follow a chain as far as the ledger goes."""
         while chain.is_open and (stored := ledger.reply(chain.key)) is not None:
-            chain = self._answered(chain, stored)
+            chain, _ = self.answered(chain, stored)
         return chain
 
-    def _answered(self, chain: Chain, stored: StoredReply) -> Chain:
+    def answered(self, chain: Chain, stored: StoredReply) -> tuple[Chain, tuple[str, ...]]:
+        """Return where a chain stands after a reply, and why the reply was refused; nothing for a valid one."""
         attempts = chain.attempts + 1
         is_last = attempts >= self._config.max_attempts
         verdict = (judge_last if is_last else judge)(stored.text, stored.is_cut_off, self._reply_type)
         if verdict.parsed is not None:
-            return replace(
-                chain,
-                attempts=attempts,
+            valid = Chain(
+                chain.unit,
+                chain.first_key,
+                chain.key,
+                chain.prompt,
+                attempts,
                 reply=stored,
                 parsed=verdict.parsed,
+                reason=chain.reason,
                 is_repaired=verdict.is_repaired,
                 is_open=False,
             )
+            return valid, verdict.errors
         if is_last:
-            return replace(chain, attempts=attempts, reason=verdict.reason, is_open=False)
+            return replace(chain, attempts=attempts, reason=verdict.reason, is_open=False), verdict.errors
         prompt = ask_again(chain.prompt, verdict.errors, attempts)
-        return replace(chain, key=self._key(prompt), prompt=prompt, attempts=attempts, reason=verdict.reason)
+        asked_again = replace(chain, key=self._key(prompt), prompt=prompt, attempts=attempts, reason=verdict.reason)
+        return asked_again, verdict.errors
 
     def request(self, chain: Chain) -> Request:
         """Return the next request of a chain."""
@@ -121,10 +128,6 @@ class Questions:
             unit_id=chain.unit.unit_id,
         )
 
-    def errors(self, text: str, is_cut_off: bool) -> tuple[str, ...]:
-        """Return why a reply is refused; empty for a valid one."""
-        return judge(text, is_cut_off, self._reply_type).errors
-
     def _key(self, prompt: str) -> str:
         digest = self._same.copy()
         digest.update(prompt.encode())
@@ -133,7 +136,7 @@ class Questions:
 
 def storable(text: str) -> str:
     """Return a text without lone surrogates, which neither SQLite nor Arrow can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _json(value: Any) -> str:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,17 @@ from extract.errors import UnitError
 from extract.fragment import Fragment
 from extract.leak import TrainPairs
 from extract.ledger import Ledger
-from extract.ledger_rows import DONE, EMPTY, REJECTED, SET_ASIDE, UnitState, enter_units, open_run, settle_units
+from extract.ledger_rows import (
+    DONE,
+    EMPTY,
+    REJECTED,
+    SET_ASIDE,
+    UnitState,
+    enter_units,
+    meet_units,
+    open_run,
+    settle_units,
+)
 from extract.method import Method, Rejected, Unit
 from extract.pace import Budget, Pace
 from extract.provider import Provider
@@ -102,23 +112,20 @@ class _Run:
 
     def check(self) -> int:
         """Check all units before anything is sent, enter them in the ledger and return their number."""
-        q, pairs, seen = self.questions, TrainPairs(self.graph), set[str]()
+        q, pairs, total = self.questions, TrainPairs(self.graph), 0
         prompt = (q.prompt.name, q.prompt.version)
-        model, parameters = q.model, q.request_parameters
-        self.ledger.write(open_run(q.run, self.method.name, prompt, model, parameters))
-        batch: list[tuple[str, int]] = []
-        for place, unit in enumerate(self.units()):
-            if unit.unit_id in seen:
-                msg = f"method `{self.method.name}` asks about `{unit.unit_id}` twice; give each unit its own id"
+        self.ledger.write(open_run(q.run, self.method.name, prompt, q.model, q.request_parameters))
+        units = self.units()
+        while batch := list(islice(units, _BATCH)):
+            for unit in batch:
+                pairs.check(unit)
+            ids = [unit.unit_id for unit in batch]
+            twice, _ = self.ledger.write(meet_units(ids, total == 0), enter_units(q.run, zip(ids, count(total))))
+            if twice is not None:
+                msg = f"method `{self.method.name}` asks about `{twice}` twice; give each unit its own id"
                 raise UnitError(msg)
-            pairs.check(unit)
-            seen.add(unit.unit_id)
-            batch.append((unit.unit_id, place))
-            if len(batch) == _BATCH:
-                self.ledger.write(enter_units(q.run, batch))
-                batch = []
-        self.ledger.write(enter_units(q.run, batch))
-        return len(seen)
+            total += len(batch)
+        return total
 
     async def ask(self, provider: Provider, total: int, paid_before: int, progress: Progress) -> Asked:
         """Ask what is open."""

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
@@ -29,6 +29,24 @@ _REFERS = {
 }
 _COUNTED_BY = {"entities": "type", "triples": "relation", "hyperedges": "relation", "members": "role", "texts": "kind"}
 Row = dict[str, Any]
+
+
+class _Column(NamedTuple):
+    """What a column takes, in Python's types: Arrow's fields are slow to ask for it once per value."""
+
+    name: str
+    kind: type
+    is_nullable: bool
+    is_required: bool
+
+    @classmethod
+    def of(cls, field: pa.Field) -> Self:
+        kind = str if field.type == pa.string() else int if pa.types.is_integer(field.type) else float
+        return cls(field.name, kind, field.nullable, not field.nullable and field.name != "source")
+
+
+_COLUMNS = {table: tuple(map(_Column.of, TABLES[table].schema)) for table in _GIVEN}
+_HAS_SOURCE = frozenset(table for table in _GIVEN if "source" in TABLES[table].schema.names)
 
 
 class Fragment:
@@ -80,7 +98,10 @@ class Fragment:
         for table in _GIVEN:
             if table == "hyperedges":
                 self._with_members = {m["hyperedge_id"] for m in facts.rows.get("members", []) if self._joins(m)}
-            rows, refused = self._keep(table, facts.rows.get(table, []), source["source"])
+            given = facts.rows.get(table)
+            if not given:
+                continue
+            rows, refused = self._keep(table, given, source["source"])
             rejected += refused
             n_facts += len(rows) if table != "entities" else 0
             self._rows[table] += rows
@@ -100,7 +121,7 @@ class Fragment:
         kept: dict[tuple[Any, ...], Row] = {}
         rejected = []
         for one in given:
-            row = {"source": source, **one} if "source" in TABLES[table].schema.names else one
+            row = {"source": source, **one} if table in _HAS_SOURCE else one
             reason = "bad_row" if _is_misfit(table, row) else self._refuse(table, row)
             if reason:
                 rejected.append(Rejected(reason, f"{table}: {one}"))
@@ -183,7 +204,7 @@ def _check_tables(method: str, given: Mapping[str, list[Row]]) -> None:
         if table not in _GIVEN:
             msg = f"method `{method}` gives rows of the table `{table}`; {did_you_mean(table, _GIVEN)}"
             raise SchemaError(msg)
-        columns = [c for c in TABLES[table].schema.names if c != "source"]
+        columns = [column.name for column in _COLUMNS[table] if column.name != "source"]
         for column in sorted({c for row in rows for c in row}.difference(columns)):
             msg = f"method `{method}` gives the column `{column}` of `{table}`; {did_you_mean(column, columns)}"
             raise SchemaError(msg)
@@ -191,21 +212,21 @@ def _check_tables(method: str, given: Mapping[str, list[Row]]) -> None:
 
 def _is_misfit(table: str, row: Row) -> bool:
     """Say whether a value is missing, of the wrong type, empty or out of range."""
-    for field in TABLES[table].schema:
-        value = row.get(field.name)
+    for column in _COLUMNS[table]:
+        value = row.get(column.name)
         if value is None:
-            if not field.nullable and field.name != "source":
+            if column.is_required:
                 return True
-        elif not _fits(field, value):
+        elif not _fits(column, value):
             return True
     return False
 
 
-def _fits(field: pa.Field, value: Any) -> bool:
-    if field.type == pa.string():
-        return isinstance(value, str) and storable(value) == value and (field.nullable or bool(value.strip()))
+def _fits(column: _Column, value: Any) -> bool:
+    if column.kind is str:
+        return isinstance(value, str) and storable(value) == value and (column.is_nullable or bool(value.strip()))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    if pa.types.is_integer(field.type):
+    if column.kind is int:
         return isinstance(value, int) and 0 <= value < 2**31
-    return math.isfinite(value) and 0.0 <= value <= (1.0 if field.name == "confidence" else math.inf)
+    return math.isfinite(value) and 0.0 <= value <= (1.0 if column.name == "confidence" else math.inf)

@@ -70,7 +70,7 @@ def judge_last(text: str, is_cut_off: bool, reply_type: type[BaseModel]) -> Verd
     if verdict.reason != "invalid_json" or (mended := repair(text)) is None:
         return verdict
     again = judge(mended, is_cut_off, reply_type)
-    return replace(again, is_repaired=True) if again.parsed is not None else verdict
+    return replace(again, errors=verdict.errors, is_repaired=True) if again.parsed is not None else verdict
 
 
 def ask_again(prompt: str, errors: tuple[str, ...], attempt: int) -> str:

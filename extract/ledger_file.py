@@ -8,6 +8,7 @@ from extract.errors import LedgerError
 LEDGER_VERSION = 1
 _APPLICATION_ID = 0x6B676C66
 _BUSY_S = 60.0
+_CACHE_KIB = 16_384
 _TABLES = """
 CREATE TABLE runs (
     run TEXT PRIMARY KEY, method TEXT NOT NULL, prompt TEXT NOT NULL, prompt_version TEXT NOT NULL,
@@ -67,6 +68,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
 
 def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:

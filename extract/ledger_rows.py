@@ -86,6 +86,24 @@ def enter_units(run: str, places: Iterable[tuple[str, int]]) -> Operation[None]:
     )
 
 
+def meet_units(unit_ids: Iterable[str], is_first: bool) -> Operation[str | None]:
+    """Note units for the time that the ledger is open, on disk; return one that was noted before, if there is one.
+
+    Args:
+        unit_ids: the next ones.
+        is_first: forget what was noted so far.
+    """
+
+    def operation(connection: sqlite3.Connection) -> str | None:
+        if is_first:
+            connection.execute("CREATE TEMP TABLE IF NOT EXISTS met (unit_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
+            connection.execute("DELETE FROM temp.met")
+        insert = "INSERT OR IGNORE INTO temp.met VALUES (?)"
+        return next((one for one in unit_ids if not connection.execute(insert, (one,)).rowcount), None)
+
+    return operation
+
+
 def settle_units(run: str, states: Iterable[UnitState]) -> Operation[None]:
     """Write where units stand."""
     rows = [(s.state, s.attempts, s.reason, run, s.unit_id) for s in states]
@@ -119,6 +137,8 @@ def claim(key: str, runner: str) -> Operation[bool]:
     """Take the exclusive right to ask a question; a dead runner's claim is taken over."""
 
     def operation(connection: sqlite3.Connection) -> bool:
+        if connection.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (key, runner)).rowcount == 1:
+            return True
         held = connection.execute(
             "SELECT claims.runner, beat FROM claims LEFT JOIN runners USING (runner) WHERE key = ?", (key,)
         ).fetchone()

@@ -19,6 +19,7 @@ _PARTS = re.compile(r"\A# system\n(?P<system>.+?)\n# user\n(?P<user>.+)\Z", re.D
 _JINJA = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False
 )
+_JINJA.globals.clear()  # a prompt uses its variables only; Jinja would copy its own at every render
 
 
 @cache

@@ -58,7 +58,7 @@ def mock_api(behave: Behave) -> Iterator[MockApi]:
 
     async def serve() -> None:
         app = web.Application()
-        app.router.add_post("/v1/chat/completions", api.handle)
+        app.router.add_post("/{path:.*}", api.handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -2,16 +2,19 @@
 
 import asyncio
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from aiohttp import web
 
+from extract.chat_api import is_strict, retry_after_s
 from extract.engine import EngineConfig, Extraction, extract
 from extract.errors import ExtractError, PassingProviderError, TerminalProviderError, UnitError
 from extract.provider import Completion, Request
-from extract.providers.openai_api import OpenAIAPI, _is_strict, _retry_after
+from extract.providers.openai_api import OpenAIAPI
 from kg.errors import ConfigError
 from tests.extract.asking import MoodMethod, moods
 from tests.extract.mock_api import Behave, answer, mock_api, refuse
@@ -50,6 +53,71 @@ def test_a_request_carries_what_the_engine_asked_for() -> None:
     assert (body["seed"], body["temperature"]) == (3, 0.0)
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
     assert [m["content"] for m in body["messages"]] == ["system", "prompt"]
+
+
+def test_the_official_client_sends_the_same_and_reads_the_same() -> None:
+    with mock_api(lambda b, n: answer("hello", finish="length", usage=(7, 2))) as api:
+        provider = OpenAIAPI(OpenAIAPI.Config(api.base_url, "m"), KEY)
+        asked = provider.body(REQUEST)
+        said = openai.OpenAI(base_url=api.base_url, api_key=KEY, max_retries=0).chat.completions.create(**asked)
+
+        async def ask() -> Completion:
+            try:
+                return await provider.complete(REQUEST)
+            finally:
+                await provider.close()
+
+        ours = asyncio.run(ask())
+    assert api.bodies[0] == api.bodies[1] == asked
+    assert api.keys == [f"Bearer {KEY}"] * 2
+    assert said.usage is not None
+    official = Completion(said.choices[0].message.content or "", said.usage.prompt_tokens, said.usage.completion_tokens)
+    assert replace(official, is_cut_off=said.choices[0].finish_reason == "length") == ours
+
+
+def test_a_flood_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extract.providers.openai_api._MAX_BYTES", 10_000)
+    with pytest.raises(PassingProviderError, match=r"sent more than 13,200 bytes for one reply"):
+        complete(lambda b, n: answer("x" * 20_000))
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with mock_api(lambda b, n: answer("by proxy")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
+        monkeypatch.delenv("no_proxy", raising=False)
+        provider = OpenAIAPI(OpenAIAPI.Config("http://models.example/v1", "m"), KEY)
+
+        async def ask() -> Completion:
+            try:
+                return await provider.complete(REQUEST)
+            finally:
+                await provider.close()
+
+        assert asyncio.run(ask()).text == "by proxy"
+
+
+def test_several_servers_share_the_load(tmp_path: Path) -> None:
+    async def slowly(body: dict[str, Any], n: int) -> web.StreamResponse:
+        await asyncio.sleep(0.02)
+        return answer(moods("dark"))
+
+    with mock_api(slowly) as one, mock_api(slowly) as other:
+        provider = OpenAIAPI(OpenAIAPI.Config(one.base_url, "m", 4, (other.base_url,)), KEY)
+        result = extract(MoodMethod(n_units=40), toy_graph(), provider, tmp_path / "ledger")
+    assert result.summary.done == 40
+    assert len(one.bodies) + len(other.bodies) == 40
+    assert min(len(one.bodies), len(other.bodies)) >= 12
+
+
+def test_a_server_that_fails_rests_while_another_answers(tmp_path: Path) -> None:
+    with (
+        mock_api(lambda b, n: refuse(503, "down")) as broken,
+        mock_api(lambda b, n: answer(moods("dark"))) as sound,
+    ):
+        provider = OpenAIAPI(OpenAIAPI.Config(broken.base_url, "m", 2, (sound.base_url,)), KEY)
+        result = extract(MoodMethod(n_units=30), toy_graph(), provider, tmp_path / "ledger")
+    assert result.summary.done == 30
+    assert len(broken.bodies) <= 2
 
 
 def test_an_answer_at_the_token_limit_says_so() -> None:
@@ -145,7 +213,7 @@ def test_retry_after_is_carried() -> None:
     ],
 )
 def test_retry_after_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
-    assert _retry_after(headers) == seconds
+    assert retry_after_s(headers) == seconds
 
 
 def test_a_web_page_is_no_answer() -> None:
@@ -177,6 +245,7 @@ def test_an_unreachable_endpoint_is_one_line_without_credentials(tmp_path: Path)
         (("http://me:secret@x:port/v1", "m"), "`base_url` is `http://x:port/v1`"),
         (("http://[x/v1", "m"), r"`base_url` is `http://\[x/v1`"),
         (("http://x/v1", " "), "`model` is empty"),
+        (("http://x/v1", "m", 1, ("y/v1",)), "`more_urls` is `y/v1`; expected a URL"),
         (("http://x/v1", "m", 0), "`max_in_flight` is 0"),
     ],
 )
@@ -202,7 +271,7 @@ def test_a_missing_key_names_its_variable() -> None:
     ],
 )
 def test_strict_mode_is_asked_for_only_where_the_schema_allows_it(schema: dict[str, Any], strict: bool) -> None:
-    assert _is_strict(schema) is strict
+    assert is_strict(schema) is strict
 
 
 def test_a_run_over_a_bad_day_of_a_server(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""What the engine itself costs: over HTTP, from a full ledger, and in memory."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Coroutine, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from pydantic import BaseModel
+
+from extract.chain import Questions
+from extract.engine import EngineConfig, Extraction, extract
+from extract.ledger import Ledger
+from extract.ledger_rows import NewReply, StoredReply, store
+from extract.method import Facts, Unit
+from extract.providers.openai_api import OpenAIAPI
+from kg.graph import Graph
+from tests.extract.asking import PROMPT, MoodMethod, moods, scripted
+from tests.extract.quick_api import quick_api
+from tests.toy import toy_graph
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_mood_prompt")]
+
+N_IN_FLIGHT, LATENCY_S, N_CACHED = 256, 0.05, 100_000
+
+
+def fill(path: Path, method: MoodMethod, reply: str) -> None:
+    """Put a reply to every unit into a ledger, as an earlier run would have."""
+    questions = Questions(method, PROMPT, "scripted", EngineConfig())
+    units = method.units(toy_graph())
+    with Ledger(path) as ledger:
+        while batch := list(islice(units, 5_000)):
+            chains = [questions.start(unit) for unit in batch]
+            ledger.write(
+                *(
+                    store(NewReply(StoredReply(c.key, reply, False, 9, 3), questions.run, c.unit.unit_id, 1, "", (), 0))
+                    for c in chains
+                )
+            )
+
+
+def replay(path: Path, method: MoodMethod) -> tuple[Extraction, float]:
+    """Return the extraction from a full ledger and the CPU seconds that it took."""
+    began = time.process_time()
+    provider = scripted([])
+    result = extract(method, toy_graph(), provider, path)
+    assert provider.n_calls == 0
+    assert result.summary.cached == N_CACHED
+    return result, time.process_time() - began
+
+
+def test_a_hundred_thousand_cached_units_take_less_than_thirty_seconds(tmp_path: Path) -> None:
+    method = MoodMethod(n_units=N_CACHED)
+    fill(tmp_path / "ledger", method, moods("dark", "tense"))
+    result, seconds = replay(tmp_path / "ledger", method)
+    assert result.graph.counts()["triples"] == 2 * N_CACHED
+    assert seconds < 30.0
+
+
+class Weighing(MoodMethod):
+    """Notes the memory of the process in each pass over the units."""
+
+    def __init__(self, n_units: int) -> None:
+        super().__init__(n_units=n_units)
+        self.passes: list[list[int]] = []
+
+    def units(self, graph: Graph) -> Iterator[Unit]:
+        self.passes.append([])
+        for place, unit in enumerate(super().units(graph), start=1):
+            if place % 20_000 == 0:
+                pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+                self.passes[-1].append(pages * os.sysconf("SC_PAGE_SIZE"))
+            yield unit
+
+    def facts(self, reply: BaseModel, unit: Unit, graph: Graph) -> Facts:
+        return Facts({})
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory from /proc")
+def test_memory_does_not_grow_with_the_units(tmp_path: Path) -> None:
+    fill(tmp_path / "ledger", MoodMethod(n_units=N_CACHED), moods())
+    method = Weighing(N_CACHED)
+    replay(tmp_path / "ledger", method)
+    assert [len(one) for one in method.passes] == [5, 5, 5], "checked, asked, collected"
+    grown = [one[-1] - one[0] for one in method.passes]
+    assert max(grown) < 80_000 * 40, "less than 40 bytes a unit between the first 20,000 and the last"
+
+
+async def ask_bare(url: str, body: bytes, n_calls: int) -> None:
+    """Ask as a program would that does nothing else."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        turns = iter(range(n_calls))
+
+        async def work() -> None:
+            for _ in turns:
+                async with session.post(f"{url}/chat/completions", data=body) as response:
+                    json.loads(await response.read())
+
+        await asyncio.gather(*(work() for _ in range(N_IN_FLIGHT)))
+
+
+def cpu_of(work: Coroutine[Any, Any, None]) -> float:
+    began = time.process_time()
+    asyncio.run(work)
+    return time.process_time() - began
+
+
+def test_over_http_the_engine_costs_little_beside_the_bare_client(tmp_path: Path) -> None:
+    n_units = 4_000
+    with quick_api(moods("dark", "tense"), LATENCY_S) as url:
+        provider = OpenAIAPI(OpenAIAPI.Config(url, "m", N_IN_FLIGHT), "key")
+        bare = cpu_of(ask_bare(url, b"{}" * 300, n_units))
+        began = time.process_time()
+        result = extract(MoodMethod(n_units=n_units), toy_graph(), provider, tmp_path / "ledger")
+        ours = time.process_time() - began
+    assert result.summary.done == n_units
+    assert ours < 8 * bare, f"{ours / n_units * 1e6:.0f} us a unit, the bare client {bare / n_units * 1e6:.0f} us"
