@@ -21,6 +21,7 @@ Engine = Annotated[
 ]
 Llm = Annotated[list[str] | None, typer.Option("--llm", metavar="KEY=VALUE", help="Set up the provider.")]
 _SET_ASIDE = 3
+_EXAMPLE = "Example: kglift extract data/split --method item_facts -o facts/item_facts"
 _HELP = "Ask an LLM about items or histories (`kglift extract DIR ...` is `kglift extract ask DIR ...`); see a ledger."
 
 
@@ -36,8 +37,8 @@ class _AskByDefault(TyperGroup):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    group = typer.Typer(cls=_AskByDefault, help=_HELP, no_args_is_help=True)
-    group.command("ask", epilog="Example: kglift extract data/split --method item_facts -o facts/item_facts")(extract)
+    group = typer.Typer(cls=_AskByDefault, help=_HELP, epilog=_EXAMPLE, no_args_is_help=True)
+    group.command("ask", epilog=_EXAMPLE)(extract)
     group.command("estimate", epilog="Example: kglift extract estimate data/split --engine prompt_price=0.15")(estimate)
     ledger_commands.register(group)
     app.add_typer(group, name="extract")
