@@ -220,9 +220,14 @@ class _Label(Method):
         ((user, item),) = unit.shown
         found, rejected = _named(reply.model_dump()["aspects"])
         rejected += [Rejected("unknown_aspect", name) for name in found.values() if name not in self._aspects]
-        relations = [_PREFIX + name.replace(" ", "_") for name in found.values() if name in self._aspects]
+        relations = [relation_of(name) for name in found.values() if name in self._aspects]
         triple = {"head": user, "tail": item, "confidence": 1.0}
         return Facts({"triples": [{**triple, "relation": relation} for relation in relations]}, rejected)
+
+
+def relation_of(aspect: str) -> str:
+    """Return the relation of an aspect's graph."""
+    return _PREFIX + aspect.replace(" ", "_")
 
 
 def _reviews(config: SAGCN.Config, graph: Graph) -> list[Review]:

@@ -1,6 +1,7 @@
 """Recorded answers: what a model said once, served again, for tests and published sets of answers."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -46,11 +47,11 @@ class Replay(Provider, name="replay"):
         """Where the answers are, and who gave them.
 
         Attributes:
-            path: the JSONL file.
+            path: the JSONL file; None where the answers are given (`Replay.of`).
             model: the model that answered, e.g. `gpt-3.5-turbo`; part of every cache key.
         """
 
-        path: Path
+        path: Path | None = None
         model: str = "recorded"
 
     config: Config
@@ -59,7 +60,20 @@ class Replay(Provider, name="replay"):
         super().__init__(config)
         self._by_unit: dict[str, Completion] = {}
         self._by_prompt: dict[str, Completion] = {}
-        self._read()
+        if config.path is not None:
+            self._read(config.path)
+
+    @classmethod
+    def of(cls, answers: Mapping[str, str], model: str) -> Self:
+        """Serve answers that an adapter of a foreign format read.
+
+        Args:
+            answers: text by unit.
+            model: who answered.
+        """
+        made = cls(cls.Config(model=model))
+        made._by_unit.update((unit, Completion(text, 0, 0)) for unit, text in answers.items())
+        return made
 
     @property
     def model(self) -> str:
@@ -80,15 +94,15 @@ class Replay(Provider, name="replay"):
         sha = hashlib.sha256(request.prompt.encode()).hexdigest()
         found = self._by_prompt.get(sha) or self._by_unit.get(request.unit_id)
         if found is None:
+            where = self.config.path or self.config.model
             msg = (
-                f"`{self.config.path}` has no answer for unit `{request.unit_id}` (prompt sha256 {sha[:16]}..., "
+                f"`{where}` has no answer for unit `{request.unit_id}` (prompt sha256 {sha[:16]}..., "
                 f"{len(self._by_unit) + len(self._by_prompt)} recorded); record it, or limit the units with `max_units`"
             )
             raise TerminalProviderError(msg)
         return found
 
-    def _read(self) -> None:
-        path = self.config.path
+    def _read(self, path: Path) -> None:
         try:
             lines = path.read_bytes().splitlines()
         except OSError as error:
