@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+from extract.batch import Batch
 from extract.engine import EngineConfig, Extraction
 from extract.estimate import Estimate, estimate
 from extract.method import Method
+from extract.providers.openai_api import OpenAIAPI
 from extract.steps import extract_steps
 from kg.check import assert_no_leak
 from kg.config import build_config
 from kg.files import read_graph
 from kg.graph import Graph
 from kg.progress import Progress
+from kglift.errors import SettingError
 from kglift.plan import ExtractPlan, LlmPlan
 from kglift.settings import open_provider, resolve_llm
 
@@ -40,6 +43,20 @@ def price(graph_dir: Path, step: ExtractPlan, llm: LlmPlan, engine: EngineConfig
     """Say what the first step of an extraction may cost, as `ask` would pay it; nothing is sent."""
     graph, method = _prepare(graph_dir, step)
     return estimate(method, graph, open_provider(resolve_llm(llm)), ledger, engine)
+
+
+def batch(graph_dir: Path, step: ExtractPlan, llm: LlmPlan, engine: EngineConfig, ledger: Path) -> Batch:
+    """Return an extraction by way of a batch endpoint; the arguments are those of `ask`.
+
+    Raises:
+        SettingError: if the provider has no batch endpoint.
+    """
+    provider = open_provider(resolve_llm(llm))
+    if not isinstance(provider, OpenAIAPI):
+        msg = f"the provider `{provider.name}` has no batch endpoint; take `openai_api`"
+        raise SettingError(msg)
+    graph, method = _prepare(graph_dir, step)
+    return Batch(method, graph, provider, ledger, engine)
 
 
 def _prepare(graph_dir: Path, step: ExtractPlan) -> tuple[Graph, Method]:

@@ -1,12 +1,14 @@
 """`kglift extract`: ask an LLM."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from kg.config import build_config, config_dict, parse_settings
+from kg.config import config_dict, parse_settings
+from kglift.cli import batch
 from kglift.cli import ledger as ledger_commands
+from kglift.cli.asking import Engine, Llm, MethodName, ProviderName, limits
 from kglift.cli.ledger import LEDGER, LedgerFile
 from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
 from kglift.cli.output import print_counts, print_json, print_rows, say
@@ -14,12 +16,6 @@ from kglift.downloads import fetch
 from kglift.errors import RunError
 from kglift.progress import progress_bar
 
-MethodName = Annotated[str, typer.Option("--method", "-m", help="A member of extract.methods.")]
-ProviderName = Annotated[str, typer.Option("--provider", help="auto, local, openai_api, replay.")]
-Engine = Annotated[
-    list[str] | None, typer.Option("--engine", metavar="KEY=VALUE", help="Limits: max_units, budget_tokens, ...")
-]
-Llm = Annotated[list[str] | None, typer.Option("--llm", metavar="KEY=VALUE", help="Set up the provider.")]
 _SET_ASIDE = 3
 _EXAMPLE = "Example: kglift extract data/split --method item_facts -o facts/item_facts"
 _HELP = "Ask an LLM about items or histories (`kglift extract DIR ...` is `kglift extract ask DIR ...`); see a ledger."
@@ -40,6 +36,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(cls=_AskByDefault, help=_HELP, epilog=_EXAMPLE, no_args_is_help=True)
     group.command("ask", epilog=_EXAMPLE)(extract)
     group.command("estimate", epilog="Example: kglift extract estimate data/split --engine prompt_price=0.15")(estimate)
+    batch.register(group)
     ledger_commands.register(group)
     app.add_typer(group, name="extract")
 
@@ -75,7 +72,7 @@ def extract(
         fetch(LOCAL_MODEL, say)
     step = ExtractPlan(method, parse_settings(settings or []))
     with progress_bar(method, quiet=quiet) as progress:
-        found = ask(directory, step, plan, _limits(engine), ledger, progress)
+        found = ask(directory, step, plan, limits(engine), ledger, progress)
     summary = found.summary.to_dict()
     write_graph(found.graph, out, config=config_dict(step), overwrite=overwrite, documents={"summary.json": summary})
     if as_json:
@@ -102,17 +99,11 @@ def estimate(
     from kglift.plan import ExtractPlan, LlmPlan
 
     plan, step = LlmPlan(provider, parse_settings(llm or [])), ExtractPlan(method, parse_settings(settings or []))
-    found = price(directory, step, plan, _limits(engine), ledger).to_dict()
+    found = price(directory, step, plan, limits(engine), ledger).to_dict()
     if as_json:
         print_json(found)
     else:
         print_counts(f"{method}: what is open", found)
-
-
-def _limits(engine: list[str] | None) -> Any:
-    from extract.engine import EngineConfig
-
-    return build_config(EngineConfig, parse_settings(engine or []), where="--engine")
 
 
 def _flat(summary: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -9,6 +9,7 @@ import pytest
 
 from kg.files import read_graph, write_graph
 from kglift.cli import main
+from kglift.errors import SettingError
 from tests.toy import ITEMS, toy_graph
 
 Call = Callable[..., tuple[int, str, str]]
@@ -148,3 +149,26 @@ def test_a_unit_or_run_that_is_not_there(asked: Desk) -> None:
     assert (code, "knows no unit `item:99`" in err) == (1, True)
     code, _, err = asked.call("extract", "retry", "--run", "zz", *asked.ledger)
     assert (code, "has no run `zz`" in err) == (1, True)
+
+
+def test_a_batch_is_written_and_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGLIFT_LLM_API_KEY", "key")
+    monkeypatch.setenv("KGLIFT_LLM_BASE_URL", "http://batch.example/v1")
+    monkeypatch.setenv("KGLIFT_LLM_MODEL", "m")
+    asked, said = desk.folder / "ask.jsonl", desk.folder / "results.jsonl"
+    code, _, err = desk.call("extract", "batch-write", str(desk.folder / "graph"), "--file", str(asked), *desk.ledger)
+    assert (code, f"{len(ITEMS)} requests in" in err) == (0, True)
+    key = json.loads(asked.read_text(encoding="utf-8").splitlines()[0])["custom_id"]
+    said.write_text(json.dumps({"custom_id": key, "response": {"status_code": 500}}), encoding="utf-8")
+    found = desk.json("batch-read", str(desk.folder / "graph"), "--file", str(said))
+    assert found == {"stored": 0, "known": 0, "failed": {"status 500": 1}}
+
+
+def test_only_one_provider_has_a_batch_endpoint(tmp_path: Path) -> None:
+    from kglift.asking import batch
+    from kglift.plan import EngineConfig, ExtractPlan, LlmPlan
+
+    (tmp_path / "answers.jsonl").write_text("", encoding="utf-8")
+    replay = LlmPlan("replay", {"path": str(tmp_path / "answers.jsonl")})
+    with pytest.raises(SettingError, match="the provider `replay` has no batch endpoint; take `openai_api`"):
+        batch(tmp_path, ExtractPlan("item_facts"), replay, EngineConfig(), tmp_path / "ledger")

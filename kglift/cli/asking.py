@@ -1,0 +1,21 @@
+"""Options that all commands share which ask an LLM."""
+
+from typing import Annotated, Any
+
+import typer
+
+from kg.config import build_config, parse_settings
+
+MethodName = Annotated[str, typer.Option("--method", "-m", help="A member of extract.methods.")]
+ProviderName = Annotated[str, typer.Option("--provider", help="auto, local, openai_api, replay.")]
+Engine = Annotated[
+    list[str] | None, typer.Option("--engine", metavar="KEY=VALUE", help="Limits: max_units, budget_tokens, ...")
+]
+Llm = Annotated[list[str] | None, typer.Option("--llm", metavar="KEY=VALUE", help="Set up the provider.")]
+
+
+def limits(engine: list[str] | None) -> Any:
+    """Return the engine's configuration of the command line."""
+    from extract.engine import EngineConfig
+
+    return build_config(EngineConfig, parse_settings(engine or []), where="--engine")

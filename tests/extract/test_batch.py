@@ -1,0 +1,135 @@
+"""A provider's batch file and back: each question once, each answer in the ledger, nothing paid for twice."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extract.batch import Batch, BatchRead
+from extract.engine import EngineConfig, extract
+from extract.ledger import Ledger
+from extract.method import Unit
+from extract.providers.openai_api import OpenAIAPI
+from kg.errors import FileFormatError, LeakError
+from kg.graph import Graph
+from tests.extract.asking import MoodMethod, check_totals, moods
+from tests.extract.mock_api import answer, mock_api
+from tests.toy import ITEMS, toy_graph
+
+pytestmark = pytest.mark.usefixtures("_mood_prompt")
+
+
+@pytest.fixture(autouse=True)
+def _batch_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.extract import asking
+
+    monkeypatch.setattr("extract.batch.load_prompt", asking.prompt)
+
+
+def new_batch(folder: Path, method: MoodMethod | None = None) -> Batch:
+    provider = OpenAIAPI(OpenAIAPI.Config("http://batch.example/v1", "m"), "key")
+    return Batch(method or MoodMethod(), toy_graph(), provider, folder / "ledger", EngineConfig())
+
+
+def requests(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def item_of(request: dict[str, Any]) -> str:
+    found: str = request["body"]["messages"][1]["content"].split()[1]
+    return found
+
+
+def result(request: dict[str, Any], text: str, status: int = 200, **more: Any) -> str:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    body = {"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}
+    response = {"status_code": status, "request_id": "r", "body": body}
+    return json.dumps({"id": "x", "custom_id": request["custom_id"], "response": response, "error": None, **more})
+
+
+def read(batch: Batch, folder: Path, *lines: str) -> BatchRead:
+    (folder / "results.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return batch.read(folder / "results.jsonl")
+
+
+def test_a_batch_goes_out_and_comes_back_as_facts_without_a_call(tmp_path: Path) -> None:
+    batch = new_batch(tmp_path)
+    assert batch.write(tmp_path / "ask.jsonl") == len(ITEMS)
+    asked = requests(tmp_path / "ask.jsonl")
+    assert [item_of(one) for one in asked] == ITEMS
+    assert {(one["method"], one["url"]) for one in asked} == {("POST", "/v1/chat/completions")}
+    assert asked[0]["body"]["response_format"]["type"] == "json_schema"
+    lines = [result(one, moods("dark", item_of(one))) for one in reversed(asked)]
+    assert read(batch, tmp_path, *lines) == BatchRead(len(ITEMS), 0, {})
+    assert read(batch, tmp_path, *lines) == BatchRead(0, len(ITEMS), {}), "read twice it is stored once"
+    assert batch.write(tmp_path / "ask.jsonl") == 0
+    provider = OpenAIAPI(OpenAIAPI.Config("http://batch.example/v1", "m"), "key")
+    made = extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger")
+    assert (made.summary.done, made.summary.calls, made.summary.paid_tokens) == (len(ITEMS), 0, 15 * len(ITEMS))
+    check_totals(made)
+
+
+def test_what_failed_stays_open_and_what_was_refused_is_asked_again_with_its_errors(tmp_path: Path) -> None:
+    batch = new_batch(tmp_path)
+    batch.write(tmp_path / "ask.jsonl")
+    first, second, third, fourth, *others = requests(tmp_path / "ask.jsonl")
+    found = read(
+        batch,
+        tmp_path,
+        result(first, "no JSON"),
+        result(second, "", error={"code": "batch_expired", "message": "not answered in time"}),
+        result(third, "", status=429),
+        json.dumps({"custom_id": fourth["custom_id"], "response": {"status_code": 200, "body": {}}}),
+        *(result(one, moods("dark")) for one in others),
+        json.dumps({"custom_id": "of another batch", "response": None}),
+    )
+    assert (found.stored, found.known) == (len(ITEMS) - 3, 1)
+    assert {why.partition(":")[0]: count for why, count in found.failed.items()} == {
+        "not answered in time": 1,
+        "status 429": 1,
+        "the batch sent an answer without a choice": 1,
+    }
+    assert batch.write(tmp_path / "again.jsonl") == 4
+    again = requests(tmp_path / "again.jsonl")
+    assert [item_of(one) for one in again] == ITEMS[:4]
+    assert "Answer 1 was refused" in again[0]["body"]["messages"][1]["content"]
+    assert again[1] == second
+
+
+def test_the_rest_of_a_batch_can_be_asked_directly(tmp_path: Path) -> None:
+    with mock_api(lambda body, n: answer(moods("dark"))) as api:
+        provider = OpenAIAPI(OpenAIAPI.Config(api.base_url, "m"), "key")
+        batch = Batch(MoodMethod(), toy_graph(), provider, tmp_path / "ledger")
+        batch.write(tmp_path / "ask.jsonl")
+        read(batch, tmp_path, *(result(one, moods("dark")) for one in requests(tmp_path / "ask.jsonl")[:5]))
+        made = extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger")
+    assert len(api.bodies) == len(ITEMS) - 5
+    assert made.summary.done == len(ITEMS)
+
+
+def test_units_that_ask_the_same_are_one_request(tmp_path: Path) -> None:
+    class Same(MoodMethod):
+        def units(self, graph: Graph) -> Iterator[Unit]:
+            return (Unit(item, {"name": "the same"}) for item in ITEMS)
+
+    assert new_batch(tmp_path, Same()).write(tmp_path / "ask.jsonl") == 1
+
+
+def test_a_leak_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(LeakError, match="shows the interaction"):
+        new_batch(tmp_path, MoodMethod(shown=(("user:1", "item:4"),))).write(tmp_path / "ask.jsonl")
+    assert not (tmp_path / "ask.jsonl").exists()
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": 1}', "\ud800"])
+def test_a_file_that_holds_no_results_stores_nothing(tmp_path: Path, line: str) -> None:
+    batch = new_batch(tmp_path)
+    batch.write(tmp_path / "ask.jsonl")
+    good = result(requests(tmp_path / "ask.jsonl")[0], moods("dark"))
+    (tmp_path / "results.jsonl").write_bytes(f"{good}\n{line}\n".encode("utf-8", "replace"))
+    with pytest.raises(FileFormatError, match=r"results\.jsonl`, line 2, is .* expected a result of a batch"):
+        batch.read(tmp_path / "results.jsonl")
+    with Ledger(tmp_path / "ledger") as ledger:
+        assert [ledger.paid(run.run) for run in ledger.runs()] == [(0, 0, 0)]
