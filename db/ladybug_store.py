@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -59,8 +60,9 @@ _UPDATES = {
         "WHERE f.relation = new_relation AND f.source = new_source SET f.confidence = new_confidence"
     ),
 }
-_WRITERS: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
-"""The file lock of LadybugDB holds between processes only."""
+_IN_USE: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
+"""LadybugDB's lock on its file holds between processes, and is lost when any thread of a process closes the file."""
+_LOOK_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,20 @@ class LadybugConfig:
     Attributes:
         path: the database file; it and its folder are made by the first write.
         buffer_size_bytes: the most memory for pages; more data than that is spilled to disk.
+        wait_s: how long to wait while somebody else has the file; 0 for not at all.
     """
 
     path: Path = Path("kglift.lbug")
     buffer_size_bytes: int = 2 << 30
+    wait_s: float = 60.0
 
     def __post_init__(self) -> None:
-        """Check the size."""
+        """Check the numbers."""
         if self.buffer_size_bytes < 64 << 20:
             msg = f"`buffer_size_bytes` is {self.buffer_size_bytes}; expected at least {64 << 20} (64 MiB)"
+            raise ConfigError(msg)
+        if self.wait_s < 0:
+            msg = f"`wait_s` is {self.wait_s}; expected seconds, at least 0"
             raise ConfigError(msg)
 
 
@@ -101,8 +108,8 @@ def _refuse_files(cypher: str) -> None:
 class LadybugStore(GraphStore, name="ladybug"):
     """Keep the graph in one file.
 
-    Each call opens the file and closes it again, so other processes may read between the calls; one process writes at a
-    time. A write is one transaction: a killed one leaves what was there, and repeating it completes it.
+    Each call opens the file and closes it again, so others may use it between the calls; who comes meanwhile waits, at
+    most `wait_s`. A write is one transaction: a killed one leaves what was there, and repeating it completes it.
     """
 
     Config = LadybugConfig
@@ -116,7 +123,7 @@ class LadybugStore(GraphStore, name="ladybug"):
 
         Raises:
             StoreWriteError: if the disk is full or read-only; what was there is whole.
-            StoreUnreachableError: if another process is writing.
+            StoreUnreachableError: if somebody else has the file for longer than `wait_s`.
             StoreFormatError: if the file is no kglift store.
         """
         incoming = stored_tables(graph)
@@ -185,27 +192,28 @@ class LadybugStore(GraphStore, name="ladybug"):
         if not self.path.exists():
             msg = f"there is no store at `{self.path}`; write a graph first: python -m db load DIR --path {self.path}"
             raise StoreFormatError(msg)
-        try:
-            database = self._open(read_only=True)
-        except DbError as error:
-            if "checkpoint recovery is pending" not in str(error):
-                raise
-            with self._transaction():
-                pass  # a killed writer left a finished transaction: opening the file for writing applies it
-            database = self._open(read_only=True)
-        with closing(database), closing(ladybug.Connection(database)) as connection:
-            self._check_version(connection)
-            yield connection
+        with self._alone():
+            try:
+                database = self._open(read_only=True)
+            except DbError as error:
+                if "checkpoint recovery is pending" not in str(error):
+                    raise
+                with self._transaction():
+                    pass  # a killed writer left a finished transaction: opening the file for writing applies it
+                database = self._open(read_only=True)
+            with closing(database), closing(ladybug.Connection(database)) as connection:
+                self._check_version(connection)
+                yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
-        lock = _WRITERS[self.path]
-        if not lock.acquire(blocking=False):
-            msg = f"`{self.path}` is being written by another thread of this process; wait for it, then repeat"
-            raise StoreUnreachableError(msg)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._open(read_only=False)) as database, closing(ladybug.Connection(database)) as connection:
+            with (
+                self._alone(),
+                closing(self._open(read_only=False)) as database,
+                closing(ladybug.Connection(database)) as connection,
+            ):
                 connection.execute("BEGIN TRANSACTION")
                 self._check_version(connection, create=True)
                 yield connection
@@ -217,10 +225,32 @@ class LadybugStore(GraphStore, name="ladybug"):
                 f"cannot write `{self.path}`: {_one_line(error)}; nothing was changed. Free some space or go elsewhere"
             )
             raise StoreWriteError(msg) from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        lock = _IN_USE[self.path.resolve()]
+        if not lock.acquire(timeout=self.config.wait_s):
+            msg = (
+                f"`{self.path}` is in use by another thread of this process, since {self.config.wait_s:g} s; "
+                "wait for it, then repeat"
+            )
+            raise StoreUnreachableError(msg)
+        try:
+            yield
         finally:
             lock.release()
 
     def _open(self, *, read_only: bool) -> Any:
+        deadline = time.monotonic() + self.config.wait_s
+        while True:
+            try:
+                return self._open_now(read_only=read_only)
+            except StoreUnreachableError as error:
+                if "in use by another process" not in str(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_LOOK_AGAIN_S)
+
+    def _open_now(self, *, read_only: bool) -> Any:
         try:
             return ladybug.Database(
                 self.path, read_only=read_only, buffer_pool_size=self.config.buffer_size_bytes, backend="pybind"

@@ -3,7 +3,9 @@
 import random
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -12,7 +14,7 @@ import ladybug
 import pytest
 
 from db.errors import StoreFormatError, StoreUnreachableError, StoreWriteError
-from db.ladybug_store import _WRITERS, LadybugConfig, LadybugStore
+from db.ladybug_store import LadybugConfig, LadybugStore
 from kg.errors import ConfigError
 from kg.files import write_graph
 from kg.graph import Graph, concat
@@ -63,6 +65,8 @@ def test_a_place_that_cannot_be(tmp_path: Path) -> None:
 def test_a_buffer_too_small() -> None:
     with pytest.raises(ConfigError, match="`buffer_size_bytes` is 1024"):
         LadybugConfig(buffer_size_bytes=1024)
+    with pytest.raises(ConfigError, match=r"`wait_s` is -1"):
+        LadybugConfig(wait_s=-1)
 
 
 def test_another_process_writes(store: LadybugStore) -> None:
@@ -75,14 +79,41 @@ def test_another_process_writes(store: LadybugStore) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         with pytest.raises(StoreUnreachableError, match="in use by another process"):
-            store.write(toy_graph())
-        process.kill()
-    store.write(toy_graph())
-
-
-def test_another_thread_writes(store: LadybugStore) -> None:
-    with _WRITERS[store.path], pytest.raises(StoreUnreachableError, match="another thread of this process"):
+            LadybugStore(LadybugConfig(store.path, wait_s=0)).write(toy_graph())
+        threading.Timer(0.3, process.kill).start()
         store.write(toy_graph())
+    assert store.read().equals(toy_graph())
+
+
+def test_another_thread_has_the_file(store: LadybugStore) -> None:
+    held, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store._alone():
+            held.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+    hasty = LadybugStore(LadybugConfig(store.path, wait_s=0.05))
+    for use in (hasty.read, lambda: hasty.write(toy_graph())):
+        with pytest.raises(StoreUnreachableError, match=r"another thread of this process, since 0\.05 s"):
+            use()
+    threading.Timer(0.2, leave.set).start()
+    assert store.read().equals(toy_graph())
+    thread.join()
+
+
+def test_a_reader_does_not_open_the_file_while_a_thread_writes_it(store: LadybugStore) -> None:
+    """Closing it would take the lock away from the writer, and another process could write at the same time."""
+    with store._transaction(), ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(LadybugStore(LadybugConfig(store.path, wait_s=0.3)).read)
+        with pytest.raises(StoreUnreachableError, match="another thread of this process"):
+            reading.result()
+        intruder = "import ladybug, sys; ladybug.Database(sys.argv[1], backend='pybind')"
+        done = subprocess.run([sys.executable, "-c", intruder, str(store.path)], capture_output=True, text=True)
+        assert "Could not set lock" in done.stderr
 
 
 def test_a_full_disk_loses_nothing(store: LadybugStore, tmp_path: Path) -> None:
