@@ -12,6 +12,7 @@ from neo4j.exceptions import (
     ClientError,
     ConfigurationError,
     DriverError,
+    Forbidden,
     Neo4jError,
     ServiceUnavailable,
     SessionExpired,
@@ -24,6 +25,7 @@ from kg.errors import ConfigError
 FETCH_SIZE: Final = 10_000
 _SCHEME: Final = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://[^@]+")
 _OLDEST_SERVER: Final = 5
+_OLDEST_BOLT: Final = "5.7"  # the first whose Bolt lets a client turn notifications off
 _FIRST_RETRY_S: Final = 0.1
 
 
@@ -138,14 +140,20 @@ class Neo4jConnection:
         except AuthError as error:
             msg = f"{config.uri} does not let user `{config.user}` in: wrong user or password; see NEO4J_PASSWORD"
             raise StoreUnreachableError(msg) from error
-        except (ServiceUnavailable, SessionExpired, ConfigurationError, OSError) as error:
-            msg = f"no Neo4j answers at {config.uri} ({one_line(error)}); start one: make neo4j, or correct NEO4J_URI"
+        except ConfigurationError as error:
+            msg = (
+                f"the server at {config.uri} and the driver do not fit ({one_line(error)}); "
+                f"kglift needs Neo4j {_OLDEST_BOLT} or newer"
+            )
             raise StoreUnreachableError(msg) from error
+        except (ServiceUnavailable, SessionExpired, OSError) as error:
+            raise StoreUnreachableError(_why_unreachable(config.uri, one_line(error))) from error
         except ClientError as error:
             if error.code == "Neo.ClientError.Database.DatabaseNotFound":
                 msg = f"{config.uri} has no database `{config.database}`; correct NEO4J_DATABASE (default: neo4j)"
                 raise StoreUnreachableError(msg) from error
-            msg = f"{what}: {one_line(error)}"
+            right = f"; user `{config.user}` has no right to it, ask for it or set another NEO4J_USER"
+            msg = f"{what}: {one_line(error)}{right if _is_forbidden(error) else ''}"
             raise otherwise(msg) from error
         except (Neo4jError, DriverError) as error:
             msg = f"{what}: {one_line(error)}"
@@ -189,5 +197,16 @@ def check_server(agent: str) -> None:
 
 def one_line(error: BaseException) -> str:
     """Return what an error says, in one line."""
-    text = getattr(error, "message", None) or str(error)
-    return " ".join(text.split())
+    # a driver's own error keeps its words in `str`, and says "unexpected error" in `message`
+    text = error.message if isinstance(error, Neo4jError) else str(error)
+    return " ".join((text or type(error).__name__).split())
+
+
+def _why_unreachable(uri: str, text: str) -> str:
+    if "SSLCertVerificationError" in text:
+        return f"the certificate of {uri} is signed by nobody this machine trusts; trust it, or use +ssc in NEO4J_URI"
+    return f"no Neo4j answers at {uri} ({text}); start one: make neo4j, or correct NEO4J_URI"
+
+
+def _is_forbidden(error: ClientError) -> bool:
+    return isinstance(error, Forbidden) or "ReadOnly" in (error.code or "")
