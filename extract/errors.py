@@ -4,6 +4,7 @@ ExtractError
 ├── PromptError (ValueError)         a prompt file is absent, or its variables do not fit the unit
 ├── UnitError (ValueError)           a unit cannot be asked: empty, or larger than the context
 ├── LedgerError (ValueError)         the ledger is damaged, of another version, or in use
+├── ExtractorMissingError (ImportError)  an optional library or model is not installed
 ├── BudgetError (ValueError)         the budget is spent; everything answered so far is kept
 └── ProviderError (ConnectionError)
     ├── TerminalProviderError        asking again cannot help: key, quota, unknown model, bad request
@@ -29,6 +30,10 @@ class LedgerError(ExtractError, ValueError):
 
 class BudgetError(ExtractError, ValueError):
     """The budget is spent; everything answered so far is kept."""
+
+
+class ExtractorMissingError(ExtractError, ImportError):
+    """An optional library or model is not installed."""
 
 
 class ProviderError(ExtractError, ConnectionError):

@@ -9,6 +9,7 @@ from kg.config import config_dict, parse_settings
 from kglift.cli import batch
 from kglift.cli import ledger as ledger_commands
 from kglift.cli.asking import Engine, Llm, MethodName, ProviderName, limits
+from kglift.cli import score as score_commands
 from kglift.cli.ledger import LEDGER, LedgerFile
 from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
 from kglift.cli.output import print_counts, print_json, print_rows, say
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
     group.command("estimate", epilog="Example: kglift extract estimate data/split --engine prompt_price=0.15")(estimate)
     batch.register(group)
     ledger_commands.register(group)
+    score_commands.register(group)
     app.add_typer(group, name="extract")
 
 
