@@ -8,8 +8,8 @@ from typer.core import TyperGroup
 from kg.config import config_dict, parse_settings
 from kglift.cli import batch
 from kglift.cli import ledger as ledger_commands
-from kglift.cli.asking import Engine, Llm, MethodName, ProviderName, limits
 from kglift.cli import score as score_commands
+from kglift.cli.asking import Engine, Llm, MethodName, ProviderName, limits
 from kglift.cli.ledger import LEDGER, LedgerFile
 from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
 from kglift.cli.output import print_counts, print_json, print_rows, say

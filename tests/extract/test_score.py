@@ -112,9 +112,7 @@ def test_a_missing_spacy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from extract.spacy_baseline import SpacyBaseline
 
     monkeypatch.setitem(sys.modules, "spacy", None)
-    with pytest.raises(
-        ExtractorMissingError, match=r"the spaCy baseline needs .*pip install kglift\[spacy\]"
-    ):
+    with pytest.raises(ExtractorMissingError, match=r"the spaCy baseline needs .*pip install kglift\[spacy\]"):
         SpacyBaseline([])
 
 
