@@ -24,7 +24,7 @@ def run(tmp_path_factory):
 
 
 def test_there_are_notebooks():
-    assert [p.name for p in NOTEBOOKS] == ["01_look_at_a_graph.ipynb", "02_did_the_llm_help.ipynb"]
+    assert [p.stem for p in NOTEBOOKS] == ["01_look_at_a_graph", "02_did_the_llm_help", "03_time_and_quality"]
 
 
 @pytest.mark.slow
