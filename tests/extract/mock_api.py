@@ -39,6 +39,7 @@ class MockApi:
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.base_url = ""
+        self.serve = self.handle
         self._behave = behave
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -58,7 +59,7 @@ def mock_api(behave: Behave) -> Iterator[MockApi]:
 
     async def serve() -> None:
         app = web.Application()
-        app.router.add_post("/{path:.*}", api.handle)
+        app.router.add_post("/{path:.*}", lambda request: api.serve(request))
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

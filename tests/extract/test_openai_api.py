@@ -306,3 +306,40 @@ def test_a_wrong_key_stops_at_once(tmp_path: Path) -> None:
         with pytest.raises(TerminalProviderError, match=r"401: bad key \*\*\*; check the key"):
             extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger")
     assert len(api.bodies) <= 2
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(tmp_path: Path) -> None:
+    whole = answer(moods("dark")).text
+    assert whole is not None
+
+    async def break_off(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "5000"})
+        await response.prepare(request)
+        await response.write(whole[:40].encode())
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    with mock_api(lambda b, n: answer(moods("dark"))) as api:
+        broken = iter([break_off])
+
+        async def once(request: web.Request) -> web.StreamResponse:
+            return await next(broken, api.handle)(request)
+
+        api.serve = once
+        provider = OpenAIAPI(OpenAIAPI.Config(api.base_url, "m"), KEY)
+        result = extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger")
+    assert (result.summary.done, result.summary.retries) == (8, 1)
+
+
+def test_a_server_that_changes_the_form_in_mid_run_loses_nothing_of_before(tmp_path: Path) -> None:
+    def behave(body: dict[str, Any], n: int) -> web.Response:
+        return answer(moods("dark") if n <= 3 else '{"feelings": "dark"}')
+
+    with mock_api(behave) as api:
+        provider = OpenAIAPI(OpenAIAPI.Config(api.base_url, "m", max_in_flight=1), KEY)
+        result = extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger", EngineConfig(max_attempts=2))
+    summary = result.summary
+    assert (summary.done, summary.set_aside, summary.calls) == (3, 5, 3 + 2 * 5)
+    assert summary.set_aside_reasons["invalid_reply"].examples == ("item:4", "item:5", "item:6")
+    assert set(result.graph.sources["unit"].to_pylist()) == {"item:1", "item:2", "item:3"}
