@@ -1,11 +1,13 @@
 """Asking an LLM on behalf of a command or a stage: method and provider by name."""
 
+from functools import partial
 from pathlib import Path
 
 from extract.batch import Batch
 from extract.engine import EngineConfig, Extraction
 from extract.estimate import Estimate, estimate
 from extract.method import Method
+from extract.on_ray import OnRay
 from extract.providers.openai_api import OpenAIAPI
 from extract.steps import extract_steps
 from kg.check import assert_no_leak
@@ -19,7 +21,13 @@ from kglift.settings import open_provider, resolve_llm
 
 
 def ask(
-    graph_dir: Path, step: ExtractPlan, llm: LlmPlan, engine: EngineConfig, ledger: Path, progress: Progress
+    graph_dir: Path,
+    step: ExtractPlan,
+    llm: LlmPlan,
+    engine: EngineConfig,
+    ledger: Path,
+    progress: Progress,
+    on_ray: bool = False,
 ) -> Extraction:
     """Run one extraction method over a split graph.
 
@@ -30,13 +38,21 @@ def ask(
         engine: limits.
         ledger: SQLite file of replies; made when absent.
         progress: told after each unit.
+        on_ray: let the workers of a Ray cluster answer; needs the extra `ray`.
 
     Raises:
         LeakError: if something outside `train` would be shown.
         ExtractError: as `extract.steps.extract_steps`.
     """
     graph, method = _prepare(graph_dir, step)
-    return extract_steps(method, graph, open_provider(resolve_llm(llm)), ledger, engine, progress)
+    resolved = resolve_llm(llm)
+    if not on_ray:
+        return extract_steps(method, graph, open_provider(resolved), ledger, engine, progress)
+    provider = OnRay(partial(open_provider, resolved))
+    try:
+        return extract_steps(method, graph, provider, ledger, engine, progress)
+    finally:
+        provider.shut_down()
 
 
 def price(graph_dir: Path, step: ExtractPlan, llm: LlmPlan, engine: EngineConfig, ledger: Path) -> Estimate:

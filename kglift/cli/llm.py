@@ -9,7 +9,7 @@ from kg.config import config_dict, parse_settings
 from kglift.cli import batch
 from kglift.cli import ledger as ledger_commands
 from kglift.cli import score as score_commands
-from kglift.cli.asking import Engine, Llm, MethodName, ProviderName, limits
+from kglift.cli.asking import Engine, Llm, MethodName, ProviderName, is_on_ray, limits
 from kglift.cli.ledger import LEDGER, LedgerFile
 from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
 from kglift.cli.output import print_counts, print_json, print_rows, say
@@ -74,7 +74,7 @@ def extract(
         fetch(LOCAL_MODEL, say)
     step = ExtractPlan(method, parse_settings(settings or []))
     with progress_bar(method, quiet=quiet) as progress:
-        found = ask(directory, step, plan, limits(engine), ledger, progress)
+        found = ask(directory, step, plan, limits(engine), ledger, progress, on_ray=is_on_ray(engine))
     summary = found.summary.to_dict()
     write_graph(found.graph, out, config=config_dict(step), overwrite=overwrite, documents={"summary.json": summary})
     if as_json:

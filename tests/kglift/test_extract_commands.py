@@ -172,3 +172,16 @@ def test_only_one_provider_has_a_batch_endpoint(tmp_path: Path) -> None:
     replay = LlmPlan("replay", {"path": str(tmp_path / "answers.jsonl")})
     with pytest.raises(SettingError, match="the provider `replay` has no batch endpoint; take `openai_api`"):
         batch(tmp_path, ExtractPlan("item_facts"), replay, EngineConfig(), tmp_path / "ledger")
+
+
+@pytest.mark.slow
+def test_on_ray_the_command_makes_the_same_facts(desk: Desk) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install kglift[ray]")
+    replies = dict.fromkeys(ITEMS, _GOOD)
+    assert desk.ask("alone", replies)[0] == 0
+    (desk.folder / "ledger.sqlite").unlink()
+    code, out, err = desk.ask("facts", replies, "--engine", "ray", "--engine", "max_attempts=2")
+    assert code == 0, err
+    assert json.loads(out)["asked"] == len(ITEMS)
+    alone, facts = read_graph(desk.folder / "alone"), read_graph(desk.folder / "facts")
+    assert facts.equals(alone)
