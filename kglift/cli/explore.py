@@ -1,4 +1,4 @@
-"""Commands that look into a store: query, shell, runs."""
+"""Commands that look into a store: query, shell, show, runs."""
 
 import sys
 from pathlib import Path
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("query", epilog="Example: kglift query coverage_by_relation --at runs/demo/graph.lbug")(query)
     app.command("shell", epilog="Example: kglift shell --at runs/demo/graph.lbug")(shell)
+    app.command("show", epilog="Example: kglift show item:50 --at runs/demo/graph.lbug -o item-50.html")(show)
 
 
 def query(
@@ -87,6 +88,24 @@ def shell(
             converse(sitting)
         else:
             run_script(sitting, sys.stdin)
+
+
+def show(
+    entity: Annotated[str, typer.Argument(help="An id, or a name that only one entity bears.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the page.")],
+    store: Store = "ladybug",
+    at: At = "graph.lbug",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=60, help="How many neighbours to draw.")] = 24,
+) -> None:
+    """Draw what is around an entity into one HTML file that needs no network."""
+    from kg.files import write_file
+    from kglift.show import render_neighbourhood
+    from kglift.stores import open_store
+
+    with open_store(store, at, must_exist=True) as opened:
+        page = render_neighbourhood(opened, entity, limit=limit)
+    write_file(out, page.encode())
+    say(f"open {out.resolve().as_uri()}")
 
 
 runs = typer.Typer(
