@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import pyarrow.compute as pc
 from kg.check import assert_no_leak
 from kg.errors import ConfigError, DuplicateIdError, SchemaError, first_five
 from kg.graph import Graph
-from kg.resolve import Resolution, ResolveConfig, resolve
-from kg.tables import TABLES, empty_table
+from kg.resolve import Resolution, ResolveConfig, cluster, same_name_pairs
+from kg.similar_names import SimilarConfig, similar_name_pairs
+from kg.tables import TABLES
 
 Tables = dict[str, pa.Table]
 _ORIGIN = "_origin"  # 0 = base, 1 = fragment
@@ -31,6 +33,9 @@ class FuseConfig:
         functional: relations with at most one tail for each head; more are kept and reported as conflicts.
         is_resolving: merge entities of one type and name; see `kg.resolve`.
         max_cluster: the largest group of entities that is merged.
+        min_name_similarity: cosine of letter trigrams from which two names are one, in [0.5, 1]; 1: equal names only,
+            as `kg.resolve` brings them to one form. See `kg.similar_names`.
+        decisions: a file of stored decisions, applied in place of resolving; see `kg.resolve.Resolution`.
 
     Raises:
         ConfigError: if a value is out of range.
@@ -40,11 +45,16 @@ class FuseConfig:
     functional: tuple[str, ...] = ()
     is_resolving: bool = True
     max_cluster: int = 20
+    min_name_similarity: float = 1.0
+    decisions: Path | None = None
 
     def __post_init__(self) -> None:
         """Check ranges."""
         if not 0.0 <= self.min_confidence <= 1.0:
             msg = f"min_confidence is {self.min_confidence}; expected a number in [0, 1]"
+            raise ConfigError(msg)
+        if not 0.5 <= self.min_name_similarity <= 1.0:
+            msg = f"min_name_similarity is {self.min_name_similarity}; expected a number in [0.5, 1]"
             raise ConfigError(msg)
         ResolveConfig(self.max_cluster)
 
@@ -59,6 +69,7 @@ class FusionReport:
         after: rows of each table of the result.
         merged: `{entity_id, canonical_id, reason}` of each entity that went into another.
         too_large: groups of namesakes that were left alone because they exceed `max_cluster`.
+        corroborated: facts (head, relation, tail) that more than one source states; each keeps all its sources.
         duplicates: table -> rows that said again what another row of the same key says.
         conflicts: `{kind, head, relation, values}`; kind `functional` (several tails), `entity` (one id, several types
             or names; the base's row is kept, else the smallest) or `namesakes` (ids of one name, of which data sets
@@ -71,6 +82,7 @@ class FusionReport:
     after: dict[str, int]
     merged: list[dict[str, str]] = field(default_factory=list)
     too_large: list[list[str]] = field(default_factory=list)
+    corroborated: int = 0
     duplicates: dict[str, int] = field(default_factory=dict)
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[dict[str, Any]] = field(default_factory=list)
@@ -86,9 +98,9 @@ def fuse(base: Graph, *fragments: Graph, config: FuseConfig | None = None) -> tu
     One fact from two sources stays two rows; one source that states it twice gives one row with the higher confidence
     (`CollaborativeKG` combines the rows of one fact by noisy or, 1 - prod(1 - c); it is done there and nowhere else).
     The order of fragments does not matter, and fusing again changes nothing as long as one id means one thing in all
-    graphs; where it does not, the base's entity row wins, else the smallest, and the report lists it as a conflict.
-    Two sources that use one hyperedge id for different things get `ID@SOURCE` for all but one. Hyperedge weights,
-    texts and features are not thresholded.
+    graphs and only equal names are merged (how alike others are changes as they merge); where it does not, the base's
+    entity row wins, else the smallest, and the report lists it as a conflict. Two sources that use one hyperedge id for
+    different things get `ID@SOURCE` for all but one. Hyperedge weights, texts and features are not thresholded.
 
     Args:
         base: the data set; only it may bring interactions, and they must be split.
@@ -131,11 +143,44 @@ def fuse(base: Graph, *fragments: Graph, config: FuseConfig | None = None) -> tu
         after=fused.counts(),
         merged=resolution.decisions.to_pylist(),
         too_large=[list(group) for group in resolution.too_large],
+        corroborated=_corroborated(fused),
         duplicates={name: before[name] - len(fused_tables[name]) - lost[name] for name in TABLES},
         conflicts=conflicts + _namesakes(resolution) + _functional_conflicts(fused, config.functional),
         dropped=weak + loops,
     )
     return fused, report
+
+
+def direct_merge(base: Graph, *fragments: Graph) -> Graph:
+    """Put graphs together without a second look: nothing resolved, nothing weighed, nothing dropped.
+
+    This is the baseline that fusion has to beat: every fact counts as certain (confidence 1), and entities of one name
+    under two ids stay two. Equal rows are one, and the leak check still holds.
+
+    Args:
+        base: the data set, split.
+        fragments: what extraction methods made.
+
+    Raises:
+        SchemaError: as `fuse`.
+        LeakError: as `fuse`.
+
+    Source:
+        Yang et al., "CSRec", DASFAA 2024, arXiv 2403.18325: merging an LLM's graph directly, which brings its noise
+        along, is what its fusion is compared with.
+
+    Deviations:
+        None known.
+    """
+    merged, _ = fuse(base, *fragments, config=FuseConfig(is_resolving=False))
+    certain = pa.array(np.ones(len(merged.triples)))
+    place = merged.triples.column_names.index("confidence")
+    return merged.replace(triples=merged.triples.set_column(place, "confidence", certain))
+
+
+def _corroborated(graph: Graph) -> int:
+    sources = graph.triples.group_by(["head", "relation", "tail"]).aggregate([("source", "count_distinct")])
+    return int(pc.sum(pc.greater(sources["source_count_distinct"], 1)).as_py() or 0)
 
 
 def _check_interactions(base: Graph, fragment: Graph) -> None:
@@ -220,11 +265,31 @@ def _dropped(triples: pa.Table, reason: str) -> list[dict[str, Any]]:
     return [{"table": "triples", "row": row, "reason": reason} for row in rows]
 
 
+def find_resolution(base: Graph, *fragments: Graph, config: FuseConfig | None = None) -> Resolution:
+    """Say which entities `fuse` would merge, and change nothing: the dry run, to be stored and applied later.
+
+    Args:
+        base: as in `fuse`.
+        fragments: as in `fuse`.
+        config: as in `fuse`.
+    """
+    tables = _stack(base, [base, *fragments])
+    tables["entities"] = _best("entities", tables["entities"])
+    return _resolve(tables, config or FuseConfig())
+
+
 def _resolve(tables: Tables, config: FuseConfig) -> Resolution:
+    if config.decisions is not None:
+        return Resolution.read(config.decisions)
     graph = Graph(**{name: table.select(TABLES[name].schema.names) for name, table in tables.items()})
     if not config.is_resolving:
-        graph = Graph(**{**graph.tables(), "entities": empty_table("entities")})
-    return resolve(graph, ResolveConfig(config.max_cluster))
+        pairs = []
+    elif config.min_name_similarity < 1.0:
+        least = config.min_name_similarity
+        pairs = similar_name_pairs(graph, SimilarConfig(least, min(least, SimilarConfig.min_candidate)))
+    else:
+        pairs = same_name_pairs(graph)
+    return cluster(graph, pairs, ResolveConfig(config.max_cluster))
 
 
 def _rewrite(name: str, table: pa.Table, resolution: Resolution) -> pa.Table:

@@ -1,10 +1,14 @@
 """Entity resolution: which entities are the same thing under different ids."""
 
+import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +16,8 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from kg.errors import ConfigError
+from kg.errors import ConfigError, FileFormatError, first_five
+from kg.files import write_file
 from kg.graph import Graph
 from kg.ids import IdMap
 from kg.terms import DATASET, ITEM, USER
@@ -67,6 +72,41 @@ class Resolution:
     decisions: pa.Table
     too_large: tuple[tuple[str, ...], ...] = ()
     ambiguous: tuple[tuple[str, ...], ...] = ()
+
+    def write(self, path: Path) -> None:
+        """Store the decisions as JSON, to be read by people, perhaps edited, and applied later or elsewhere.
+
+        Raises:
+            WriteError: if `path` is taken, or the disk is full or read-only.
+        """
+        kept = {"decisions": self.decisions.to_pylist(), "too_large": self.too_large, "ambiguous": self.ambiguous}
+        write_file(path, json.dumps(kept, indent=1, ensure_ascii=False).encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read stored decisions.
+
+        Raises:
+            FileFormatError: if the file is absent or of another form, an entity goes twice, or goes into one that goes.
+        """
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            decisions = pa.Table.from_pylist(kept["decisions"], schema=DECISIONS)
+            groups = [tuple(tuple(group) for group in kept[name]) for name in ("too_large", "ambiguous")]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            msg = f"`{path}` holds no decisions: {error}; give a file that `kglift resolve` wrote"
+            raise FileFormatError(msg) from error
+        gone = Counter(decisions["entity_id"].to_pylist())
+        wrong = [i for i, n in gone.items() if n > 1 or i is None] + [
+            i for i in decisions["canonical_id"].to_pylist() if i is None or i in gone
+        ]
+        if wrong:
+            msg = (
+                f"`{path}`: {first_five(wrong)} goes twice, or goes and stays; "
+                "an entity goes at most once, into one that stays: correct those rows"
+            )
+            raise FileFormatError(msg)
+        return cls(decisions, *groups)
 
     def rewrite(self, name: str, table: pa.Table) -> pa.Table:
         """Return table `name` with every id that goes replaced by the one that stays; rows are not merged."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kg.ckg import CollaborativeKG
 from kg.errors import ConfigError, DuplicateIdError, LeakError, SchemaError
-from kg.fuse import FuseConfig, FusionReport, fuse
+from kg.fuse import FuseConfig, FusionReport, direct_merge, fuse
 from kg.graph import Graph
 from tests.toy import toy_graph
 
@@ -264,3 +264,29 @@ def test_no_fact_of_any_source_is_lost(one: Graph, other: Graph) -> None:
     fused, _ = fuse(toy_graph(), one, other, config=config)
     stated = {row[:3] + row[4:] for graph in (toy_graph(), one, other) for row in facts(graph)}
     assert {row[:3] + row[4:] for row in facts(fused)} == stated
+
+
+def test_facts_of_several_sources_are_counted_and_keep_them_all() -> None:
+    fused, report = fuse(toy_graph())
+    facts = [tuple(row[c] for c in ("head", "relation", "tail")) for row in fused.triples.to_pylist()]
+    assert report.corroborated == len({f for f in facts if facts.count(f) > 1}) == 1
+    assert report.to_dict()["corroborated"] == 1
+
+
+def test_a_direct_merge_resolves_nothing_and_believes_everything() -> None:
+    mood = {"entity_id": "mood:Dark", "type": "Mood", "name": "Dark"}
+    item = next(e for e in toy_graph().entities.to_pylist() if e["entity_id"] == "item:1")
+    fact = {"head": "item:1", "relation": "has_mood", "tail": "mood:Dark", "confidence": 0.1, "source": "llm:cccc"}
+    other = Graph.from_rows(
+        entities=[mood, item], triples=[fact], sources=[{"source": "llm:cccc", "kind": "llm", "reply_sha": "c"}]
+    )
+    merged = direct_merge(toy_graph(), other)
+    assert {"mood:dark", "mood:Dark"} <= set(merged.entities["entity_id"].to_pylist())
+    assert set(merged.triples["confidence"].to_pylist()) == {1.0}
+    assert merged.counts()["triples"] == toy_graph().counts()["triples"] + 1
+    assert merged.equals(direct_merge(merged))
+
+
+def test_a_name_similarity_out_of_range_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"min_name_similarity is 0.2; expected a number in \[0.5, 1\]"):
+        FuseConfig(min_name_similarity=0.2)

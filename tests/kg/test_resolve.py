@@ -1,11 +1,14 @@
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kg.errors import ConfigError
+from kg.errors import ConfigError, FileFormatError
+from kg.fuse import FuseConfig, find_resolution, fuse
 from kg.graph import Graph
 from kg.resolve import Resolution, ResolveConfig, cluster, normalise, resolve
 
@@ -120,3 +123,52 @@ def test_resolving_is_a_dry_run_until_it_rewrites() -> None:
 def test_a_cap_below_two_is_refused() -> None:
     with pytest.raises(ConfigError, match="max_cluster is 1; expected at least 2"):
         ResolveConfig(max_cluster=1)
+
+
+def test_decisions_are_stored_read_back_and_applied(tmp_path: Path) -> None:
+    graph = entities(("a", "T", "x"), ("b", "T", "X"), ("o", "T", "o"), facts=[fact("o", "b", "l")])
+    resolution = resolve(graph, ResolveConfig(max_cluster=2))
+    resolution.write(tmp_path / "decisions.json")
+    assert Resolution.read(tmp_path / "decisions.json") == resolution
+    fused, report = fuse(graph, config=FuseConfig(decisions=tmp_path / "decisions.json"))
+    assert fused.triples["tail"].to_pylist() == ["a"]
+    assert report.merged == resolution.decisions.to_pylist()
+
+
+def test_edited_decisions_are_what_is_applied(tmp_path: Path) -> None:
+    graph = entities(("a", "T", "x"), ("b", "T", "X"), ("c", "T", "other"), facts=[fact("a", "c", "l")])
+    resolution = find_resolution(graph)
+    resolution.write(tmp_path / "found.json")
+    edited = (tmp_path / "found.json").read_text("utf-8").replace('"b"', '"c"')
+    (tmp_path / "edited.json").write_text(edited, "utf-8")
+    fused, report = fuse(graph, config=FuseConfig(decisions=tmp_path / "edited.json"))
+    assert set(fused.entities["entity_id"].to_pylist()) == {"a", "b"}
+    assert [d["reason"] for d in report.dropped] == ["self_loop"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nonsense", "holds no decisions"),
+        ('{"decisions": []}', "holds no decisions: 'too_large'"),
+        ('{"decisions": [["b", "a"], ["b", "c"]]}', r"goes twice, or goes and stays"),
+        ('{"decisions": [["b", "a"], ["a", "c"]]}', r"goes twice, or goes and stays"),
+        ('{"decisions": [["b", null]]}', r"goes twice, or goes and stays"),
+    ],
+)
+def test_decisions_that_contradict_each_other_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    if "[[" in text:
+        pairs = json.loads(text)["decisions"]
+        rows = [{"entity_id": i, "canonical_id": stays, "reason": ""} for i, stays in pairs]
+        text = json.dumps({"decisions": rows, "too_large": [], "ambiguous": []})
+    (tmp_path / "d.json").write_text(text, "utf-8")
+    with pytest.raises(FileFormatError, match=message):
+        Resolution.read(tmp_path / "d.json")
+
+
+def test_looking_for_decisions_changes_nothing() -> None:
+    graph = entities(("a", "T", "dark comedy"), ("b", "T", "dark comedyy"), facts=[fact("b", "a", "l")])
+    assert merged(find_resolution(graph)) == {}
+    resolution = find_resolution(graph, config=FuseConfig(min_name_similarity=0.7))
+    assert merged(resolution) == {"b": "a"}
+    assert graph.counts()["entities"] == 2
