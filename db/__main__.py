@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from db import server as neo4j_server
+from db.browser import GUIDE_PORT, guide_server
 from db.errors import DbError
 from db.ladybug_store import LadybugConfig, LadybugStore
 from db.neo4j_store import Neo4jConfig, Neo4jStore
@@ -123,6 +125,21 @@ def status(home: Home = None) -> None:
         _console.print("no Neo4j of this home is running; start one: python -m db server start")
         raise typer.Exit(1)
     _say(running)
+
+
+@server_app.command()
+def guide(
+    port: Annotated[int, typer.Option(help="port of the guide; 0: any free one")] = GUIDE_PORT,
+) -> None:
+    """Give Neo4j Browser a style and the saved queries as a guide, until Ctrl-C. Example: python -m db server guide."""
+    with guide_server(port) as pages, suppress(KeyboardInterrupt):
+        address = f"http://localhost:{pages.server_address[1]}"
+        _console.print("In Neo4j Browser (python -m db server status says where it is):", highlight=False)
+        _console.print(
+            f"  :style {address}/kglift.grass\n  :play {address}/guide.html", highlight=False, soft_wrap=True
+        )
+        _console.print("Both stay in the page when this ends; Ctrl-C ends it.", highlight=False)
+        pages.serve_forever()
 
 
 def main() -> None:

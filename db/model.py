@@ -37,7 +37,8 @@ TEXT: Final = "Text"
 FEATURE: Final = "Feature"
 RUN: Final = "Run"
 STORE: Final = "KgliftStore"
-LABELS: Final = (ENTITY, HYPEREDGE, SOURCE, TEXT, FEATURE, RUN, STORE)
+BATCH: Final = "KgliftBatch"
+LABELS: Final = (ENTITY, HYPEREDGE, SOURCE, TEXT, FEATURE, RUN, STORE, BATCH)
 
 INTERACTED: Final = "INTERACTED"
 FACT: Final = "FACT"

@@ -51,6 +51,7 @@ class Server:
     def browser_url(self) -> str | None:
         """Return the address of Neo4j Browser, None where the web page is off."""
         page = f"http://{_LOOPBACK}:{self.http_port}/browser/?connectURL={self.bolt_uri}"
+        page += "" if self.auth else "&preselectAuthMethod=NO_AUTH"  # else it waits for a password that nobody has
         return None if self.http_port is None else page
 
 
