@@ -20,6 +20,7 @@ from kg.check import check
 from kg.config import build_config
 from kg.errors import ConfigError
 from kg.graph import Graph, concat
+from tests.extract.injections import HOSTILE
 from tests.toy import toy_graph
 
 _REVIEWS = Path(__file__).parent.parent / "toy_reviews.csv"
@@ -69,6 +70,15 @@ class MethodContract:
         assert prompt.name == self.method_class.name
         for unit in self.method().units(toy_graph()):
             assert len(prompt.render(unit.variables)) < 4_000
+
+    def test_hostile_names_and_texts_stay_between_their_tags(self) -> None:
+        prompt = load_prompt(self.method_class.prompt)
+        tags = re.findall(r"[<>]", prompt.template.replace("%>", ""))
+        for hostile in HOSTILE:
+            for unit in self.method().units(_renamed(toy_graph(), hostile)):
+                assert re.findall(r"[<>]", prompt.render(unit.variables)) == tags
+                assert not re.search(r"[\u202e\u200b\u2066\x00\x1b]", prompt.render(unit.variables))
+                break  # all items have the same words
 
     def test_the_schema_bounds_every_array_and_string(self) -> None:
         for node in _nodes(self.method().Reply.model_json_schema()):
@@ -187,6 +197,12 @@ def _any_reply(node: Any, random: Random, defs: Any = None) -> Any:
     if node["type"] == "integer":
         return random.randint(node.get("minimum", 0), min(node.get("maximum", 4), 100))
     return random.choice([*"12345678", "item:3", "dark", "quiet", "mood dark", "unknown", "x" * node["maxLength"]])
+
+
+def _renamed(graph: Graph, words: str) -> Graph:
+    words = words.encode("utf-8", "replace").decode()
+    rows = [{**row, "name": words or "x", "text": words} for row in graph.entities.to_pylist()]
+    return graph.replace(entities=Graph.from_rows(entities=rows).entities)
 
 
 def _nodes(node: Any) -> list[dict[str, Any]]:
