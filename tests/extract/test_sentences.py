@@ -29,9 +29,8 @@ def test_facts_with_their_quote_are_scored(tmp_path: Path) -> None:
 def test_what_the_sentence_does_not_say_is_rejected_with_its_reason() -> None:
     method = SentenceFacts([_HEAT], _ONTOLOGY)
     (unit,) = method.units(Graph.from_tables())
-    given = [
-        said("a film by Mann"), said(relation="cast_member"), said(relation="genre"), said(tail="unknown"), said(), said()
-    ]  # fmt: skip
+    given = [said("a film by Mann"), said(relation="cast_member"), said(relation="genre"), said(tail="unknown")]
+    given += [said(), said()]
     facts = method.facts(method.Reply.model_validate({"facts": given}), unit, Graph.from_tables())
     assert [r.reason for r in facts.rejected] == [
         "quote_not_in_text", "unknown_relation", "placeholder", "duplicate",
