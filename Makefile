@@ -61,11 +61,12 @@ notebooks: $(READY)
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 	$(BIN)/ruff format notebooks
 
+# with Docker the service of docker-compose.yml, whose password is in .env; without Docker the jars of Maven Central
 neo4j: $(READY)
-	$(BIN)/python -m db server start
+	@if docker info >/dev/null 2>&1; then docker compose up -d --wait; else $(BIN)/python -m db server start; fi
 
 neo4j-stop: $(READY)
-	$(BIN)/python -m db server stop
+	@if docker info >/dev/null 2>&1; then docker compose stop; else $(BIN)/python -m db server stop; fi
 
 clean:
 	rm -rf runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

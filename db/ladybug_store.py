@@ -1,29 +1,26 @@
 """`ladybug`: an embedded graph database in one file, with Cypher (LadybugDB, the successor of Kuzu)."""
 
 import re
-import threading
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ladybug
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from db.errors import DbError, QueryError, StoreFormatError, StoreUnreachableError, StoreWriteError
+from db.errors import DbError, QueryError, StoreFormatError, StoreWriteError
+from db.ladybug_file import LadybugConfig, LadybugFile, one_line
 from db.ladybug_read import read_tables
 from db.merge import delta, digest_key
 from db.model import STORE_FORMAT, STORE_VERSION, delete_statements, graph_of, stored_tables
 from db.neighbours import neighbour_statements, neighbour_table
 from db.store import GraphStore
-from kg.errors import ConfigError
 from kg.graph import Graph
 from kg.progress import Progress, silent
 from kg.tables import TABLES
+
+__all__ = ["LadybugConfig", "LadybugStore"]
 
 _FACT = "(h:Entity)-[f:FACT]->(t:Entity)"
 _SCHEMA = (
@@ -60,35 +57,6 @@ _UPDATES = {
         "WHERE f.relation = new_relation AND f.source = new_source SET f.confidence = new_confidence"
     ),
 }
-_IN_USE: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
-"""LadybugDB's lock on its file holds between processes, and is lost when any thread of a process closes the file."""
-_LOOK_AGAIN_S = 0.05
-
-
-@dataclass(frozen=True)
-class LadybugConfig:
-    """Where the store lies and what it may use.
-
-    Attributes:
-        path: the database file; it and its folder are made by the first write.
-        buffer_size_bytes: the most memory for pages; more data than that is spilled to disk.
-        wait_s: how long to wait while somebody else has the file; 0 for not at all.
-    """
-
-    path: Path = Path("kglift.lbug")
-    buffer_size_bytes: int = 2 << 30
-    wait_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if self.buffer_size_bytes < 64 << 20:
-            msg = f"`buffer_size_bytes` is {self.buffer_size_bytes}; expected at least {64 << 20} (64 MiB)"
-            raise ConfigError(msg)
-        if self.wait_s < 0:
-            msg = f"`wait_s` is {self.wait_s}; expected seconds, at least 0"
-            raise ConfigError(msg)
-
-
 _QUOTED = re.compile(r"//[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`[^`]*`", re.DOTALL)
 _FILES = re.compile(
     r"\b(COPY|EXPORT|IMPORT|LOAD|INSTALL|UNINSTALL|ATTACH|DETACH\s+DATABASE|CHECKPOINT)\b", re.IGNORECASE
@@ -116,7 +84,8 @@ class LadybugStore(GraphStore, name="ladybug"):
 
     def __init__(self, config: LadybugConfig) -> None:
         super().__init__(config)
-        self.path = Path(config.path).expanduser().absolute()
+        self.file = LadybugFile(config)
+        self.path = self.file.path
 
     def write(self, graph: Graph, progress: Progress = silent) -> None:
         """Add a graph in one transaction; of two rows with one key the last written stays.
@@ -192,15 +161,15 @@ class LadybugStore(GraphStore, name="ladybug"):
         if not self.path.exists():
             msg = f"there is no store at `{self.path}`; write a graph first: python -m db load DIR --path {self.path}"
             raise StoreFormatError(msg)
-        with self._alone():
+        with self.file.alone():
             try:
-                database = self._open(read_only=True)
+                database = self.file.open(read_only=True)
             except DbError as error:
                 if "checkpoint recovery is pending" not in str(error):
                     raise
                 with self._transaction():
                     pass  # a killed writer left a finished transaction: opening the file for writing applies it
-                database = self._open(read_only=True)
+                database = self.file.open(read_only=True)
             with closing(database), closing(ladybug.Connection(database)) as connection:
                 self._check_version(connection)
                 yield connection
@@ -210,8 +179,8 @@ class LadybugStore(GraphStore, name="ladybug"):
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with (
-                self._alone(),
-                closing(self._open(read_only=False)) as database,
+                self.file.alone(),
+                closing(self.file.open(read_only=False)) as database,
                 closing(ladybug.Connection(database)) as connection,
             ):
                 connection.execute("BEGIN TRANSACTION")
@@ -221,52 +190,10 @@ class LadybugStore(GraphStore, name="ladybug"):
         except (RuntimeError, OSError) as error:
             if isinstance(error, DbError):
                 raise
-            msg = (
-                f"cannot write `{self.path}`: {_one_line(error)}; nothing was changed. Free some space or go elsewhere"
-            )
+            # LadybugDB may say that what it committed will be recovered; on a full disk it is not, so that is left out
+            text = one_line(error).rpartition("recovered on restart: ")[2]
+            msg = f"cannot write `{self.path}`: {text}; what was there is whole. Free some space and write it again"
             raise StoreWriteError(msg) from error
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        lock = _IN_USE[self.path.resolve()]
-        if not lock.acquire(timeout=self.config.wait_s):
-            msg = (
-                f"`{self.path}` is in use by another thread of this process, since {self.config.wait_s:g} s; "
-                "wait for it, then repeat"
-            )
-            raise StoreUnreachableError(msg)
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _open(self, *, read_only: bool) -> Any:
-        deadline = time.monotonic() + self.config.wait_s
-        while True:
-            try:
-                return self._open_now(read_only=read_only)
-            except StoreUnreachableError as error:
-                if "in use by another process" not in str(error) or time.monotonic() >= deadline:
-                    raise
-            time.sleep(_LOOK_AGAIN_S)
-
-    def _open_now(self, *, read_only: bool) -> Any:
-        try:
-            return ladybug.Database(
-                self.path, read_only=read_only, buffer_pool_size=self.config.buffer_size_bytes, backend="pybind"
-            )
-        except RuntimeError as error:
-            text = _one_line(error)
-            if "Could not set lock" in text:
-                msg = f"`{self.path}` is in use by another process ({text}); close it or wait, then repeat"
-                raise StoreUnreachableError(msg) from error
-            if "not a valid" in text or "cannot be a directory" in text:
-                msg = f"`{self.path}` is no LadybugDB file ({text}); give the path of a store, or a new one"
-                raise StoreFormatError(msg) from error
-            if not read_only:
-                raise
-            msg = f"cannot open `{self.path}`: {text}; see who may read it and whether it is damaged"
-            raise StoreUnreachableError(msg) from error
 
     def _check_version(self, connection: Any, *, create: bool = False) -> None:
         tables = _answer(connection, "CALL show_tables() RETURN name", {})["name"].to_pylist()
@@ -340,7 +267,7 @@ def _answer(connection: Any, cypher: str, parameters: Mapping[str, Any], timeout
         result = connection.execute(cypher, {**parameters, "kglift_prepares_this": True})
         return result.get_as_arrow() if result.get_column_names() else pa.table({})
     except RuntimeError as error:
-        text = _one_line(error)
+        text = one_line(error)
         if "Interrupted" in text:
             msg = f"the query took longer than {timeout_s} s and was stopped; narrow it or allow more time"
         elif "read-only" in text:
@@ -348,7 +275,3 @@ def _answer(connection: Any, cypher: str, parameters: Mapping[str, Any], timeout
         else:
             msg = f"the query was refused: {text}"
         raise QueryError(msg) from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -68,7 +68,7 @@ class _Load:
 
     def run(self) -> None:
         with self.connection.session(neo4j.WRITE_ACCESS) as session:
-            _prepare(session)
+            prepare(session)
             _commit(session, _run, CLEAR_LEDGER, {"load": self.name})
         self._write(NODES)
         self._drop_rows_of_refused_nodes()
@@ -120,7 +120,12 @@ class _Load:
         return f"the server refused {len(self.refused)} of {self.total} rows; {outcome}. Refused: {shown}; correct them"
 
 
-def _prepare(session: neo4j.Session) -> None:
+def prepare(session: neo4j.Session) -> None:
+    """Make the constraints, and let the database be a kglift store.
+
+    Raises:
+        StoreFormatError: if it is one of another version.
+    """
     if (version := stored_version(session)) is not None:
         refuse_other_version(version)
     for statement in CONSTRAINTS:

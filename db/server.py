@@ -24,7 +24,10 @@ BOLT_PORT: Final = 7687
 HTTP_PORT: Final = 7474
 _POM: Final = Path(__file__).with_name("pom.xml")
 _PID_FILE: Final = "server.json"
-_OPENS: Final = ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
+OPENS: Final = tuple(
+    f"--add-opens=java.base/{package}=ALL-UNNAMED"
+    for package in ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
+)
 _LOOPBACK: Final = "127.0.0.1"
 _OTHER_WAY: Final = (
     "install Java 17 or 21 and Maven (Debian: apt install openjdk-17-jre-headless maven; macOS: brew install "
@@ -140,8 +143,7 @@ def start(
     http_port = None if http_port is None else _free_port(http_port)
     _configure(home, bolt_port, http_port, auth=password is not None)
     command = ["java", "-Xms256m", "-Xmx1g", "-XX:+UseSerialGC", *java_options]
-    command += [*(f"--add-opens=java.base/{p}=ALL-UNNAMED" for p in _OPENS)]
-    command += ["-cp", f"{jars}/*", "org.neo4j.server.CommunityEntryPoint", f"--home-dir={home}"]
+    command += [*OPENS, "-cp", f"{jars}/*", "org.neo4j.server.CommunityEntryPoint", f"--home-dir={home}"]
     command += [f"--config-dir={home / 'conf'}", "--console-mode"]
     with (home / "console.log").open("wb") as log:
         process = subprocess.Popen(

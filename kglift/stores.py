@@ -1,11 +1,15 @@
 """Stores as the front door opens them: by name, with secrets from the environment."""
 
+import os
 from pathlib import Path
 
 import xllamacpp  # noqa: F401  the process aborts where llama.cpp is loaded after LadybugDB has opened a file
 
 import db
 from db.errors import StoreUnreachableError
+from db.ladybug_store import LadybugConfig, LadybugStore
+from db.neo4j_admin import Home, bulk_load, dump, restore
+from db.server import default_home
 from db.store import GraphStore
 from kg.config import build_config
 from kg.graph import Graph
@@ -44,6 +48,31 @@ def load_graph(graph: Graph, name: str, at: str, progress: Progress = silent) ->
     """Write a graph into a store."""
     with open_store(name, at) as store:
         store.write(graph, progress)
+
+
+def bulk_load_graph(graph: Graph) -> None:
+    """Import a graph into the empty database of the server of `make neo4j`, which is stopped meanwhile."""
+    bulk_load(_own_server(), graph)
+
+
+def dump_store(file: Path, name: str, at: str) -> None:
+    """Write a whole store into one file, that of LadybugDB or that of `make neo4j`."""
+    if name == "neo4j":
+        dump(_own_server(), file)
+    else:
+        LadybugStore(LadybugConfig(Path(at))).file.dump(file)
+
+
+def restore_store(file: Path, name: str, at: str, *, overwrite: bool = False) -> None:
+    """Make a store again from what `dump_store` wrote."""
+    if name == "neo4j":
+        restore(_own_server(), file, overwrite=overwrite)
+    else:
+        LadybugStore(LadybugConfig(Path(at))).file.restore(file, overwrite=overwrite)
+
+
+def _own_server() -> Home:
+    return Home(default_home(), default_home() / "lib", os.environ.get("NEO4J_PASSWORD") or None)
 
 
 def find_query(text: str) -> str:

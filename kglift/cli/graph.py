@@ -79,15 +79,29 @@ def fuse(
 
 
 def load(
-    directory: GraphDir, store: Store = "ladybug", at: At = "graph.lbug", quiet: Quiet = False, as_json: AsJson = False
+    directory: GraphDir,
+    store: Store = "ladybug",
+    at: At = "graph.lbug",
+    bulk: Annotated[
+        bool,
+        typer.Option("--bulk", help="By neo4j-admin, into the empty database of `make neo4j`."),
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a graph into a store; loading twice is the same as loading once."""
     from kg.files import read_graph
-    from kglift.stores import load_graph
+    from kglift.stores import bulk_load_graph, load_graph
 
+    if bulk and store != "neo4j":
+        msg = "--bulk is for Neo4j; LadybugDB needs no other way in"
+        raise typer.BadParameter(msg)
     graph = read_graph(directory)
-    with progress_bar(f"load into {store}", quiet=quiet) as progress:
-        load_graph(graph, store, at, progress)
+    if bulk:
+        bulk_load_graph(graph)
+    else:
+        with progress_bar(f"load into {store}", quiet=quiet) as progress:
+            load_graph(graph, store, at, progress)
     if as_json:
         print_json(graph.counts())
     else:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from kg.files import code_version
-from kglift.cli import data, explore, graph, llm, model, resolve, run
+from kglift.cli import backup, data, explore, graph, llm, model, resolve, run
 from kglift.cli.output import errors, fail
 from kglift.errors import EXPECTED_ERRORS
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(explore.runs, name="runs")
-for commands in (run, graph, resolve, explore, llm, model):
+for commands in (run, graph, resolve, explore, backup, llm, model):
     commands.register(app)
 
 

@@ -37,6 +37,21 @@ def test_load_then_ask(run, tmp_path: Path) -> None:
     assert "name" in out
 
 
+def test_dump_then_restore(run, tmp_path: Path) -> None:
+    write_graph(toy_graph(), tmp_path / "graph")
+    store, kept = ["--path", str(tmp_path / "graph.lbug")], str(tmp_path / "kept.lbug")
+    assert run("load", str(tmp_path / "graph"), *store)[0] == 0
+    code, out, _ = run("dump", kept, *store)
+    assert (code, "bytes" in out) == (0, True)
+    code, _, err = run("restore", kept, *store)
+    assert code == 1
+    assert "give --overwrite" in err
+    assert run("restore", kept, "--overwrite", *store)[0] == 0
+    code, _, err = run("dump", kept, "--home", str(tmp_path / "nowhere"))
+    assert code == 1
+    assert "has no database to dump" in err
+
+
 def test_saved_queries_are_listed(run) -> None:
     code, out, _ = run("query")
     assert code == 0

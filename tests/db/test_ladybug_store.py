@@ -89,7 +89,7 @@ def test_another_thread_has_the_file(store: LadybugStore) -> None:
     held, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with store._alone():
+        with store.file.alone():
             held.set()
             leave.wait(10)
 
@@ -116,19 +116,21 @@ def test_a_reader_does_not_open_the_file_while_a_thread_writes_it(store: Ladybug
         assert "Could not set lock" in done.stderr
 
 
-def test_a_full_disk_loses_nothing(store: LadybugStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [100_000, pytest.param(4_000_000, marks=pytest.mark.slow)])
+def test_a_full_disk_loses_nothing(store: LadybugStore, tmp_path: Path, room: int) -> None:
     write_graph(_long_texts(), tmp_path / "long")
     limited = (
-        "import resource, sys; from pathlib import Path; from db.ladybug_store import *\n"
+        "import resource, sys; from pathlib import Path; from db.ladybug_store import *; from db.errors import *\n"
         "from kg.files import read_graph\n"
         "graph = read_graph(Path(sys.argv[2])); path = Path(sys.argv[1])\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100_000,) * 2)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + int(sys.argv[3]),) * 2)\n"
         "try: LadybugStore(LadybugConfig(path)).write(graph)\n"
         "except StoreWriteError as error: print(error)"
     )
-    command = [sys.executable, "-c", limited, str(store.path), str(tmp_path / "long")]
+    command = [sys.executable, "-c", limited, str(store.path), str(tmp_path / "long"), str(room)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "nothing was changed" in done.stdout, done.stderr
+    assert "what was there is whole" in done.stdout, done.stderr
+    assert "committed successfully" not in done.stdout
     assert store.read().equals(toy_graph())
     store.write(_long_texts())
     assert store.read().equals(concat(toy_graph(), _long_texts()))

@@ -1,0 +1,187 @@
+"""The real `neo4j-admin` on the databases of a server of one's own: bulk import, dump and restore.
+
+They need the server stopped; it is stopped, and started again where it ran, on the same ports.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+
+import neo4j
+
+from db import server
+from db.errors import StoreFormatError, StoreUnreachableError, StoreWriteError
+from db.neo4j_connection import Neo4jConfig, Neo4jConnection
+from db.neo4j_csv import write_csv
+from db.neo4j_load import prepare
+from kg.graph import Graph
+
+_Result = TypeVar("_Result")
+_DATABASE: Final = "neo4j"
+_UNFINISHED: Final = "import.unfinished"
+
+
+@dataclass(frozen=True)
+class Home:
+    """A server of one's own (`db.server`).
+
+    Attributes:
+        folder: its home folder.
+        jars: the folder of the jars; None for `folder/lib`.
+        password: of the user `neo4j`, where the server asks for one.
+        java_options: more options of the JVM.
+    """
+
+    folder: Path
+    jars: Path | None = None
+    password: str | None = field(default=None, repr=False)
+    java_options: tuple[str, ...] = ()
+
+    def start(self, bolt_port: int = 0, http_port: int | None = None) -> server.Server:
+        """Start the server, or return the one that runs."""
+        return server.start(
+            self.folder,
+            jars=self.jars,
+            bolt_port=bolt_port,
+            http_port=http_port,
+            password=self.password,
+            java_options=self.java_options,
+        )
+
+
+def bulk_load(home: Home, graph: Graph) -> None:
+    """Load a graph into an empty database by `neo4j-admin database import full`, a multiple faster than over Bolt.
+
+    The result is the same. A killed import leaves a database that only another import may replace, which then does.
+
+    Raises:
+        StoreWriteError: if the database is not empty, or the importer refuses.
+        StoreUnreachableError: if Java is missing or the server does not start.
+    """
+    unfinished = home.folder / _UNFINISHED
+    if not unfinished.exists():
+        _refuse_unless_empty(home, "load it without --bulk")
+    home.folder.mkdir(parents=True, exist_ok=True)
+    with stopped(home), tempfile.TemporaryDirectory(dir=home.folder, prefix="import-") as folder:
+        options = write_csv(graph, Path(folder))
+        unfinished.touch()
+        try:
+            _admin(home, "import", "full", _DATABASE, "--overwrite-destination", *options)
+        except BaseException:
+            _remove_database(home)  # it was empty before, and a half import would keep the server from starting
+            unfinished.unlink()
+            raise
+        unfinished.unlink()
+    _with_session(home, _finish)
+
+
+def dump(home: Home, file: Path) -> None:
+    """Write the database into one file by `neo4j-admin database dump`; the file is whole or absent.
+
+    Raises:
+        StoreFormatError: if there is no database yet.
+        StoreWriteError: if the tool refuses, e.g. for want of space.
+    """
+    if not _database(home).is_dir():
+        msg = f"`{home.folder}` has no database to dump; load a graph first"
+        raise StoreFormatError(msg)
+    file = file.absolute()
+    with stopped(home), tempfile.TemporaryDirectory(dir=file.parent, prefix=".dump-") as folder:
+        _admin(home, "dump", _DATABASE, f"--to-path={folder}")
+        (Path(folder) / f"{_DATABASE}.dump").replace(file)
+
+
+def restore(home: Home, file: Path, *, overwrite: bool = False) -> None:
+    """Make the database again from what `dump` wrote, by `neo4j-admin database load`.
+
+    Raises:
+        StoreFormatError: if the file is no dump.
+        StoreWriteError: if the database is not empty and `overwrite` is not given.
+    """
+    if not file.is_file():
+        msg = f"there is no dump `{file}`; give the file that `dump` wrote"
+        raise StoreFormatError(msg)
+    if not overwrite:
+        _refuse_unless_empty(home, "give --overwrite to lose what it holds")
+    home.folder.mkdir(parents=True, exist_ok=True)
+    with stopped(home), tempfile.TemporaryDirectory(dir=home.folder, prefix="restore-") as folder:
+        (Path(folder) / f"{_DATABASE}.dump").symlink_to(file.absolute())
+        try:
+            _admin(home, "load", _DATABASE, f"--from-path={folder}", "--overwrite-destination=true")
+        except StoreWriteError as error:
+            msg = f"`{file}` was not restored: {error}; give a file that `dump` wrote"
+            raise StoreFormatError(msg) from error
+
+
+@contextmanager
+def stopped(home: Home) -> Iterator[None]:
+    """Stop the server for some work; it is started again if it ran."""
+    running = server.status(home.folder)
+    server.stop(home.folder)
+    try:
+        yield
+    finally:
+        if running is not None:
+            home.start(running.bolt_port, running.http_port)
+
+
+def _admin(home: Home, *arguments: str) -> None:
+    jars = server.fetch_jars(home.jars or home.folder / "lib")
+    if lacking := server.missing_tools(jars=jars):
+        raise StoreUnreachableError(lacking)
+    (home.folder / "conf").mkdir(exist_ok=True)
+    command = ["java", "-Xmx1g", "-XX:+UseParallelGC", *home.java_options, *server.OPENS, "-cp", f"{jars}/*"]
+    command += ["org.neo4j.cli.AdminTool", "database", *arguments]
+    places = {"NEO4J_HOME": str(home.folder), "NEO4J_CONF": str(home.folder / "conf")}
+    done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line.strip() for line in f"{done.stderr}\n{done.stdout}".splitlines() if line.strip()]
+        causes = [line for line in lines if line.startswith("Caused by:")]
+        said = (causes[-1:] or lines[:1] or ["nothing"])[0]
+        msg = f"neo4j-admin database {arguments[0]} ended with {done.returncode}: {said}; the database is as it was"
+        raise StoreWriteError(msg)
+
+
+def _refuse_unless_empty(home: Home, way_out: str) -> None:
+    if not _database(home).is_dir():
+        return
+    ran = server.status(home.folder) is not None
+    filled = _with_session(home, lambda session: session.run("MATCH (n) RETURN 1 LIMIT 1").single() is not None)
+    if not ran:
+        server.stop(home.folder)
+    if filled:
+        msg = f"the database of `{home.folder}` is not empty, and this would replace it; {way_out}, or empty it first"
+        raise StoreWriteError(msg)
+
+
+def _with_session(home: Home, work: Callable[[neo4j.Session], _Result]) -> _Result:
+    ran = server.status(home.folder)
+    running = ran or home.start()
+    connection = Neo4jConnection(Neo4jConfig(uri=running.bolt_uri), home.password)
+    try:
+        with connection.session(neo4j.WRITE_ACCESS) as session:
+            return work(session)
+    finally:
+        connection.close()
+        if ran is None:
+            server.stop(home.folder)
+
+
+def _finish(session: neo4j.Session) -> None:
+    prepare(session)
+    session.run("MATCH (f:Feature) WHERE f.vector IS NULL SET f.vector = []").consume()  # CSV has no empty list
+
+
+def _database(home: Home) -> Path:
+    return home.folder / "data" / "databases" / _DATABASE
+
+
+def _remove_database(home: Home) -> None:
+    for folder in (_database(home), home.folder / "data" / "transactions" / _DATABASE):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,145 @@
+"""The real bulk importer, dump and restore: the same graph as over Bolt, and nothing replaced unasked."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from db import server
+from db.errors import StoreFormatError, StoreWriteError
+from db.neo4j_admin import Home, _refuse_unless_empty, bulk_load, dump, restore
+from db.neo4j_csv import write_csv
+from db.neo4j_store import Neo4jConfig, Neo4jStore
+from kg.graph import Graph, concat
+from tests.contracts.store import hostile_graph
+from tests.db.servers import FAST_START, wiped
+from tests.toy import toy_graph
+
+EVERYTHING = (
+    "MATCH (n) RETURN labels(n) AS what, properties(n) AS has",
+    "MATCH (a)-[r]->(b) RETURN type(r) AS what, properties(r) AS has, properties(a) AS a, properties(b) AS b",
+)
+
+
+def odd_graph() -> Graph:
+    """Return the toy graph with what CSV has no word for: nulls beside empty texts, no numbers, infinities."""
+    odd = Graph.from_rows(
+        entities=[
+            {"entity_id": "user:1", "type": "User", "name": "1", "text": None},
+            {"entity_id": "item:1", "type": "Item", "name": "1", "text": "Film item:1."},
+            {"entity_id": "o:1", "type": "Odd", "name": "", "text": ""},
+            {"entity_id": "o:2", "type": "Odd", "name": 'a "b"; c,\r\n', "text": "x" * 2_000_000},
+        ],
+        features=[{"entity_id": "o:1", "kind": "k", "vector": []}, {"entity_id": "o:2", "kind": "k", "vector": [0.1]}],
+        hyperedges=[{"hyperedge_id": "h", "relation": "r", "weight": 1e300, "source": "s"}],
+        members=[{"hyperedge_id": "h", "entity_id": "o:1", "role": "r", "position": p} for p in (None, 0, -(2**31))],
+        sources=[{"source": "s", "kind": "llm", "tokens": -(2**63), "shown": [], "reply": ""}],
+    )
+    infinite = toy_graph().interactions.slice(0, 2)
+    values = pa.array([float("inf"), None])
+    unusual = infinite.set_column(infinite.schema.get_field_index("value"), infinite.schema.field("value"), values)
+    toy = toy_graph()
+    toy = toy.replace(interactions=pa.concat_tables([unusual, toy.interactions.slice(2)]))
+    return concat(toy, odd)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    jars = server.default_home() / "lib"
+    if lacking := server.missing_tools(jars=jars):
+        pytest.skip(lacking)
+    yield Home(tmp_path / "home", jars, java_options=FAST_START)
+    server.stop(tmp_path / "home")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_bulk_dump_and_restore(home: Home, neo4j_uri: str, tmp_path: Path) -> None:
+    graph = odd_graph()
+    running = home.start()
+    bulk_load(home, graph)
+    wiped(neo4j_uri)
+    with Neo4jStore(Neo4jConfig(uri=running.bolt_uri)) as bulk, Neo4jStore(Neo4jConfig(uri=neo4j_uri)) as bolt:
+        bolt.write(graph)
+        assert bulk.read().equals(graph)
+        for cypher in EVERYTHING:
+            assert _rows(bulk, cypher) == _rows(bolt, cypher)
+        constraints = "SHOW CONSTRAINTS YIELD name RETURN name ORDER BY name"
+        assert _rows(bulk, constraints) == _rows(bolt, constraints)
+        bulk.write(graph)
+        assert bulk.read().equals(graph)
+    dump(home, tmp_path / "kept.dump")
+    with pytest.raises(StoreWriteError, match="is not empty, and this would replace it; load it without --bulk"):
+        bulk_load(home, hostile_graph())
+    with pytest.raises(StoreWriteError, match="is not empty, and this would replace it; give --overwrite"):
+        restore(home, tmp_path / "kept.dump")
+    wiped(running.bolt_uri)
+    restore(home, tmp_path / "kept.dump", overwrite=True)
+    with Neo4jStore(Neo4jConfig(uri=running.bolt_uri)) as store:
+        assert store.read().equals(graph)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_bulk_load_of_hostile_strings_and_an_import_that_failed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.neo4j_admin.write_csv", lambda graph, folder: ["--nodes=Nothing=/nowhere.csv"])
+    with pytest.raises(StoreWriteError, match=r"database import ended with \d+: .*nowhere"):
+        bulk_load(home, toy_graph())
+    monkeypatch.undo()
+    bulk_load(home, hostile_graph())
+    with Neo4jStore(Neo4jConfig(uri=home.start().bolt_uri)) as store:
+        assert store.read().equals(hostile_graph())
+
+
+def test_a_tool_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    java = tmp_path / "java"
+    java.write_text(
+        "#!/bin/sh\necho 'openjdk version \"17.0.1\"' >&2\n"
+        "echo 'at x.Y' >&2; echo 'Caused by: no space left' >&2\nexit 3\n"
+    )
+    java.chmod(0o755)
+    (tmp_path / "lib").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    home = Home(tmp_path / "home", tmp_path / "lib")
+    with pytest.raises(StoreWriteError, match="database import ended with 3: Caused by: no space left"):
+        bulk_load(home, toy_graph())
+    assert [p.name for p in home.folder.iterdir()] == ["conf"]
+    (tmp_path / "a.dump").write_text("no dump")
+    with pytest.raises(StoreFormatError, match=r"a\.dump` was not restored: .*no space left"):
+        restore(home, tmp_path / "a.dump")
+    (home.folder / "data" / "databases" / "neo4j").mkdir(parents=True)
+    with pytest.raises(StoreWriteError, match="database dump ended with 3"):
+        dump(home, tmp_path / "b.dump")
+    assert not (tmp_path / "b.dump").exists()
+
+
+def test_nothing_to_dump_or_restore(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with pytest.raises(StoreFormatError, match="has no database to dump"):
+        dump(home, tmp_path / "a.dump")
+    with pytest.raises(StoreFormatError, match="there is no dump"):
+        restore(home, tmp_path / "a.dump")
+    _refuse_unless_empty(home, "no server is asked where no database is")
+
+
+def test_only_filled_tables_become_files(tmp_path: Path) -> None:
+    options = write_csv(Graph.from_rows(entities=[{"entity_id": "a", "type": "T", "name": "line\nbreak"}]), tmp_path)
+    assert sorted(option.partition("=")[0] + "=" + option.split("=")[1] for option in options if ".csv" in option) == [
+        "--nodes=Entity",
+        "--nodes=KgliftStore",
+    ]
+    assert "--multiline-fields=true" in options
+
+
+def _rows(store: Neo4jStore, cypher: str) -> list[str]:
+    return sorted(json.dumps(_without_nulls(row), sort_keys=True) for row in store.query(cypher).to_pylist())
+
+
+def _without_nulls(value: Any) -> Any:
+    """Drop what Arrow adds where rows differ in their properties; Neo4j stores no null."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return value
