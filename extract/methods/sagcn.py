@@ -30,6 +30,19 @@ _AT_LEAST_ONE: JsonDict = {"minItems": 1}  # small models rather say nothing; no
 _Names: Any = Annotated[list[_Name], Field(max_length=_MAX_FOUND, json_schema_extra=_AT_LEAST_ONE)]
 
 
+class _Reviews:
+    """The train reviews, read and cleaned once for each graph."""
+
+    def __init__(self, config: "SAGCN.Config") -> None:
+        self._file = ReviewFile(config.reviews, config.user, config.item, config.text)
+        self._read: tuple[Graph, list[Review]] | None = None
+
+    def of(self, graph: Graph) -> list[Review]:
+        if self._read is None or self._read[0] is not graph:
+            self._read = (graph, self._file.of_train(graph))
+        return self._read[1]
+
+
 class SAGCN(Method, name="sagcn"):
     r"""Find the aspects that reviews speak of, merge them to a short list, and label each review with them.
 
@@ -102,6 +115,10 @@ class SAGCN(Method, name="sagcn"):
     config: Config
     Reply = create_model("SagcnAspects", __config__=_STRICT, aspects=(_Names, ...))
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._reviews = _Reviews(config)
+
     def units(self, graph: Graph) -> Iterator[Unit]:
         """Yield a question for each of the items with most reviews; none where the aspects are given.
 
@@ -109,7 +126,7 @@ class SAGCN(Method, name="sagcn"):
             graph: its train interactions.
         """
         of_item: dict[str, list[Review]] = defaultdict(list)
-        for review in () if self.config.aspects else _reviews(self.config, graph):
+        for review in () if self.config.aspects else self._reviews.of(graph):
             of_item[review.item].append(review)
         for item in sorted(of_item, key=lambda i: (-len(of_item[i]), i))[: self.config.n_items]:
             some = sorted(of_item[item], key=lambda r: (-len(r.text), r.user))[: self.config.n_reviews]
@@ -204,6 +221,7 @@ class _Label(Method):
 
     def __init__(self, config: SAGCN.Config, aspects: list[str]) -> None:
         super().__init__(config)
+        self._reviews = _Reviews(config)
         self._aspects = {concept_id(ASPECT, aspect)[1]: aspect for aspect in aspects}
         allowed: JsonDict = {"enum": list(self._aspects)}
         label: Any = Annotated[str, Field(max_length=200, json_schema_extra=allowed)]
@@ -212,7 +230,7 @@ class _Label(Method):
         self.Reply = create_model("SagcnLabels", __config__=_STRICT, aspects=(labels, ...))
 
     def units(self, graph: Graph) -> Iterator[Unit]:
-        for review in _reviews(self.config, graph)[: self.config.max_reviews]:
+        for review in self._reviews.of(graph)[: self.config.max_reviews]:
             variables = {"review": review.text, "aspects": list(self._aspects)}
             yield Unit(f"{review.user}|{review.item}", variables, ((review.user, review.item),))
 
@@ -228,10 +246,6 @@ class _Label(Method):
 def relation_of(aspect: str) -> str:
     """Return the relation of an aspect's graph."""
     return _PREFIX + aspect.replace(" ", "_")
-
-
-def _reviews(config: SAGCN.Config, graph: Graph) -> list[Review]:
-    return ReviewFile(config.reviews, config.user, config.item, config.text).of_train(graph)
 
 
 def _named(given: Sequence[str]) -> tuple[dict[str, str], list[Rejected]]:

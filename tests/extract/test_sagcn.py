@@ -108,6 +108,7 @@ def test_recorded_answers_become_a_graph_that_a_store_gives_back(tmp_path: Path)
     assert store.read().equals(whole)
 
 
+@pytest.mark.slow
 def test_real_reviews_are_read_and_only_train_ones_are_asked_about(tmp_path: Path) -> None:
     source = Source.find("table")
     columns = {"user": "reviewerID", "item": "asin", "timestamp": "unixReviewTime"}
