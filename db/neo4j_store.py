@@ -1,5 +1,6 @@
 """`neo4j`: a Neo4j server, Community Edition or above, by the official driver and without plugins."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -23,6 +24,8 @@ from kg.progress import Progress, silent
 __all__ = ["Neo4jConfig", "Neo4jStore"]
 
 _FACT: Final = "(h:Entity)-[f]->(t:Entity)"
+_DELETION: Final = re.compile(r" ((?:DETACH )?DELETE) ")
+_DELETED_AT_ONCE: Final = 50_000
 
 
 class Neo4jStore(GraphStore, name="neo4j"):
@@ -82,6 +85,8 @@ class Neo4jStore(GraphStore, name="neo4j"):
             if not write:
                 explained = neo4j.Query(f"EXPLAIN {cypher}", timeout=timeout_s)
                 check_plan(session.run(explained, dict(parameters or {})).consume().plan)
+            else:
+                session.run(CLEAR_LEDGER, load="").consume()  # what it changes, a load that was broken off sends again
             result = session.run(neo4j.Query(cypher, timeout=timeout_s), dict(parameters or {}))
             return inferred_table(result.keys(), islice(result, max_rows))
 
@@ -91,13 +96,17 @@ class Neo4jStore(GraphStore, name="neo4j"):
         return neighbour_table([self.query(cypher, parameters) for cypher in neighbour_statements()], limit)
 
     def delete(self, *sources: str) -> int:
-        """Remove the facts of some sources in one transaction; returns how many triples, hyperedges and texts."""
+        """Remove the facts of some sources; returns how many triples, hyperedges and texts.
+
+        Rows go in batches, each a transaction: a server with little memory can delete a large source, too. The sources
+        themselves go last, so that a deletion that was broken off is completed by repeating it.
+        """
         with (
             self._connection.session(neo4j.WRITE_ACCESS) as session,
             self._connection.refusals(StoreWriteError, "the deletion was refused"),
         ):
             self._check_version(session)
-            return session.execute_write(_delete_sources, list(sources))
+            return _delete_sources(session, list(sources))
 
     def ping(self) -> str:
         """Return the name and version of the server, e.g. `Neo4j/5.26.26`.
@@ -142,10 +151,17 @@ def _read_tables(tx: neo4j.ManagedTransaction) -> dict[str, pa.Table]:
     return read_tables(lambda statement, parameters: tx.run(statement, dict(parameters)).single(strict=True))
 
 
-def _delete_sources(tx: neo4j.ManagedTransaction, sources: list[str]) -> int:
+def _delete_sources(session: neo4j.Session, sources: list[str]) -> int:
     counts, deletes = delete_statements(_FACT)
-    removed = sum(tx.run(c, sources=sources).single(strict=True)["n"] for c in counts)
+    session.run(CLEAR_LEDGER, load="").consume()  # a load that was broken off may not count on what goes now
+    removed = sum(session.execute_read(_only, count, sources) for count in counts)
     for statement in deletes:
-        tx.run(statement, sources=sources).consume()
-    tx.run(CLEAR_LEDGER, load="").consume()
-    return int(removed)
+        match, verb, name = _DELETION.split(statement)[:3]
+        batch = f"{match} WITH {name} LIMIT {_DELETED_AT_ONCE} {verb} {name} RETURN count(*) AS n"
+        while session.execute_write(_only, batch, sources) == _DELETED_AT_ONCE:
+            pass
+    return removed
+
+
+def _only(tx: neo4j.ManagedTransaction, statement: str, sources: list[str]) -> int:
+    return int(tx.run(statement, sources=sources).single(strict=True)["n"])

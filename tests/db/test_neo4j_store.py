@@ -154,3 +154,25 @@ def _whole_text(error: BaseException | None) -> str:
         texts.append(f"{error!r} {error}")
         error = error.__cause__ or error.__context__
     return " ".join(texts)
+
+
+@pytest.mark.slow
+def test_a_source_larger_than_a_batch_is_deleted_whole(store: Neo4jStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.neo4j_store._DELETED_AT_ONCE", 3)
+    store.write(toy_graph())
+    assert store.delete("dataset:toy", "llm:bbbb") == 14
+    left = store.read()
+    assert [row["source"] for row in left.triples.to_pylist()] == ["llm:aaaa"] * 2
+    assert (len(left.hyperedges), len(left.members), len(left.sources)) == (0, 0, 2)
+
+
+@pytest.mark.slow
+def test_a_load_that_was_broken_off_does_not_count_on_what_was_deleted_since(store: Neo4jStore) -> None:
+    for change in (
+        lambda: store.delete("llm:aaaa"),
+        lambda: store.query("MATCH (s:Source) DETACH DELETE s", write=True),
+    ):
+        store.write(toy_graph())
+        store.query("CREATE (:KgliftBatch {batch: 'b', load: 'l'})", write=True)
+        change()
+        assert store.query("MATCH (b:KgliftBatch) RETURN count(*) AS n")["n"].to_pylist() == [0]
