@@ -39,12 +39,21 @@ class Commits:
         waiting, self._waiting = self._waiting, []
         try:
             results = iter(self._ledger.write(*(one for operations, _ in waiting for one in operations)))
-        except Exception as error:  # noqa: BLE001  every task that waits gets it
-            for _, committed in waiting:
-                if not committed.done():
-                    committed.set_exception(error)
+        except Exception:  # noqa: BLE001  whose fault it is shows when each is written alone
+            for operations, committed in waiting:  # what cannot be written must not take the others with it
+                self._commit_alone(operations, committed)
             return
         for operations, committed in waiting:
             part = list(islice(results, len(operations)))
             if not committed.done():
                 committed.set_result(part)
+
+    def _commit_alone(self, operations: tuple[Operation[Any], ...], committed: asyncio.Future[list[Any]]) -> None:
+        try:
+            results = self._ledger.write(*operations)
+        except Exception as error:  # noqa: BLE001  the task that waits gets it
+            if not committed.done():
+                committed.set_exception(error)
+        else:
+            if not committed.done():
+                committed.set_result(results)

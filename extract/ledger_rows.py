@@ -114,7 +114,7 @@ def settle_units(run: str, states: Iterable[UnitState]) -> Operation[None]:
 def store(new: NewReply) -> Operation[None]:
     """Store a reply; an earlier one under the same key stays."""
     reply = new.reply
-    errors = json.dumps(new.errors, ensure_ascii=False)
+    errors = json.dumps(new.errors, ensure_ascii=False) if new.errors else "[]"
     tokens = (reply.n_prompt_tokens, reply.n_completion_tokens)
     row = (
         *(reply.key, new.run, new.unit_id, new.attempt, new.prompt, reply.text, int(reply.is_cut_off)),

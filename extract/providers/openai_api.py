@@ -1,7 +1,7 @@
 """Any endpoint that speaks the OpenAI chat API: OpenAI, vLLM, Ollama, llama.cpp's server, gateways."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ from kg.errors import ConfigError
 _CONNECT_S = 15.0
 _MAX_BYTES = 4 * 2**20
 _BYTES_PER_TOKEN = 64
+_PLACE = "\x00the prompt\x00"
 
 
 class OpenAIAPI(Provider, name="openai_api"):
@@ -94,6 +95,8 @@ class OpenAIAPI(Provider, name="openai_api"):
         self._endpoints = Endpoints(urls)
         self._ways = {url: self._way(url) for url in urls}
         self._session: aiohttp.ClientSession | None = None
+        self._frame: tuple[Any, ...] = ()
+        self._around: list[str] = []
 
     @property
     def model(self) -> str:
@@ -135,7 +138,7 @@ class OpenAIAPI(Provider, name="openai_api"):
 
     async def _send(self, url: str, request: Request) -> Answer:
         session = self._session or self._open()
-        data = json.dumps(self.body(request)).encode()
+        data = self._data(request)
         most = request.max_tokens * _BYTES_PER_TOKEN + _MAX_BYTES
         try:
             async with session.post(data=data, **self._ways[url]) as response:
@@ -148,6 +151,15 @@ class OpenAIAPI(Provider, name="openai_api"):
             msg = f"{_shown(url)} sent more than {most:,} bytes for one reply; look into the server's log"
             raise PassingProviderError(msg)
         return Answer(response.status, response.headers, content)
+
+    def _data(self, request: Request) -> bytes:
+        """Return the body as bytes; all but the prompt is the same for every unit of a run, and is written once."""
+        frame = (self._conceded, replace(request, prompt=_PLACE, unit_id=""))
+        if frame != self._frame:
+            text = json.dumps(self.body(frame[1]))
+            self._frame, self._around = frame, text.split(json.dumps(_PLACE))
+        before, after = self._around
+        return (before + json.dumps(request.prompt) + after).encode()
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(

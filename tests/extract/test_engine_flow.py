@@ -1,14 +1,18 @@
 """How the engine asks: retries, waits, limits, budgets, and what it keeps when asking must end."""
 
 import asyncio
+import sqlite3
 import time
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from extract.engine import EngineConfig, extract
-from extract.errors import BudgetError, PassingProviderError, TerminalProviderError, UnitError
+from extract.errors import BudgetError, LedgerError, PassingProviderError, TerminalProviderError, UnitError
+from extract.ledger import Ledger
+from extract.ledger_rows import NewReply, Operation, store
 from extract.provider import Completion, Request
 from extract.providers.scripted import Scripted
 from tests.extract.asking import MoodMethod, check_totals, moods, run, scripted
@@ -127,3 +131,40 @@ def test_no_more_requests_are_under_way_than_allowed(tmp_path: Path) -> None:
         EngineConfig(),
     )
     assert most == 4
+
+
+def test_a_ledger_that_fails_ends_the_run_and_keeps_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(new: NewReply) -> Operation[None]:
+        def operation(connection: sqlite3.Connection) -> None:
+            if new.unit_id == "item:4":
+                raise sqlite3.OperationalError("database or disk is full")
+            store(new)(connection)
+
+        return operation
+
+    monkeypatch.setattr("extract.ask.store", full)
+    with pytest.raises(LedgerError, match="cannot be used: database or disk is full; what it holds is kept"):
+        run(tmp_path, lambda r: moods("dark"), max_in_flight=4)
+    monkeypatch.setattr("extract.ask.store", store)
+    result, provider = run(tmp_path, lambda r: moods("dark"))
+    assert result.summary.done == 8
+    asked = {request.unit_id for request in provider.requests}
+    assert "item:4" in asked
+    assert not asked & {"item:1", "item:2", "item:3"}
+
+
+def test_tasks_that_write_in_one_round_share_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_commits = count()
+    write = Ledger.write
+
+    def counted(self: Ledger, *operations: Operation[Any]) -> list[Any]:
+        next(n_commits)
+        return write(self, *operations)
+
+    monkeypatch.setattr(Ledger, "write", counted)
+    provider = scripted(lambda r: moods("dark"), latency_s=0.01, max_in_flight=64)
+    result = extract(MoodMethod(n_units=512), toy_graph(), provider, tmp_path / "ledger")
+    assert result.summary.done == 512
+    assert next(n_commits) < 512, "each unit claims, stores and gives back: one by one, 1,024 commits"
