@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from rich.progress import Progress, ProgressColumn, Task
 from rich.table import Table
 
 from db import server as neo4j_server
+from db.bench import bench
 from db.browser import GUIDE_PORT, guide_server
 from db.errors import DbError
 from db.ladybug_store import LadybugConfig, LadybugStore
@@ -130,6 +132,34 @@ def query(
     for row in answer.to_pylist():
         shown.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
     _console.print(shown)
+
+
+@app.command("bench")
+def bench_stores(
+    out: Annotated[Path, typer.Option("--json", help="where the figures go")],
+    repeats: Annotated[int, typer.Option(min=1, help="how often the small graph is loaded")] = 3,
+    large: Annotated[bool, typer.Option(help="load 1,000,000 triples too")] = True,
+) -> None:
+    """Time loading, beside single rows and neo4j-graphrag's writer, into a Neo4j that is started for it.
+
+    Example: python -m db bench --json bench.json
+    """
+    with tempfile.TemporaryDirectory(prefix="kglift-bench-") as folder, Progress(console=_console) as bar:
+        task = bar.add_task("start", total=None)
+        home = ServerHome(Path(folder), neo4j_server.default_home() / "lib")
+        try:
+            figures = bench(
+                home.start().bolt_uri,
+                repeats=repeats,
+                large=large,
+                progress=lambda done, total, note="": bar.update(task, completed=done, total=total, description=note),
+            )
+        finally:
+            neo4j_server.stop(home.folder)
+    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    for row in figures["rows"]:
+        took = "no figure" if row["wall_s"] is None else f"{row['wall_s']:.2f} s"
+        _console.print(f"{row['name']:18} {row['n_triples']:>9,} triples  {took:>10}  {row['note']}", highlight=False)
 
 
 @app.command()
