@@ -34,6 +34,7 @@ CLEAR_LEDGER: Final = "MATCH (b:KgliftBatch) WHERE b.load <> $load DELETE b"
 _NOTE: Final = "MERGE (b:KgliftBatch {batch: $batch}) SET b.load = $load"
 _CLOSE: Final = "MATCH (b:KgliftBatch {load: $load}) DELETE b"
 _NEW_STORE: Final = "MERGE (s:KgliftStore {format: $format}) SET s.version = $version"
+_TURN_S: Final = 5.0
 _MAX_REFUSED: Final = 100
 _ABOUT_ROWS: Final = ("Neo.ClientError.Statement.", "Neo.ClientError.Schema.", "Neo.DatabaseError.Statement.")
 _ID_COLUMN: Final = {"entities": "entity_id", "hyperedges": "hyperedge_id", "sources": "source"}
@@ -145,7 +146,11 @@ def _commit(session: neo4j.Session, work: Callable[..., None], *arguments: Any) 
 
 
 def _commit_in_turn(session: neo4j.Session, turn: threading.Lock, work: Callable[..., None], *arguments: Any) -> None:
-    """Run work that may be repeated, and commit it when no other writer of this load does."""
+    """Run work that may be repeated, and commit it when no other writer of this load does.
+
+    Who has waited long commits without a turn: its locks may be what a loader in another process waits for, and that
+    one may hold what the writer whose turn it is waits for. Neo4j sees such a ring only if all are in the database.
+    """
     held = False
 
     def work_and_wait(tx: neo4j.ManagedTransaction) -> None:
@@ -154,7 +159,7 @@ def _commit_in_turn(session: neo4j.Session, turn: threading.Lock, work: Callable
             turn.release()
             held = False
         work(tx, *arguments)
-        held = turn.acquire()
+        held = turn.acquire(timeout=_TURN_S)
 
     try:
         _commit(session, work_and_wait)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from db.batches import Batch, Limits, cut, write_in_parallel
 from db.model import stored_tables
+from db.neo4j_load import _commit_in_turn
 from db.neo4j_statements import NODES, RELATIONSHIPS, Group, groups
 from tests.contracts.store import graphs
 from tests.toy import toy_graph
@@ -102,6 +103,22 @@ def test_an_error_ends_the_whole_and_begins_no_other() -> None:
     with pytest.raises(OSError, match="the disk is full"):
         list(write_in_parallel(batches, write, 2))
     assert len(begun) == 1
+
+
+class _Session:
+    def execute_write(self, work) -> None:
+        work(None)
+
+
+def test_a_writer_that_waits_long_for_its_turn_commits_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.neo4j_load._TURN_S", 0.05)
+    done, turn = [], threading.Lock()
+    with turn:
+        _commit_in_turn(_Session(), turn, done.append)
+        assert turn.locked()
+    _commit_in_turn(_Session(), turn, done.append)
+    assert done == [None, None]
+    assert not turn.locked()
 
 
 def _nodes(batch: Batch) -> set[str]:
