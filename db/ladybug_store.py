@@ -15,6 +15,7 @@ from db.ladybug_read import read_tables
 from db.merge import delta, digest_key
 from db.model import STORE_FORMAT, STORE_VERSION, delete_statements, graph_of, stored_tables
 from db.neighbours import neighbour_statements, neighbour_table
+from db.queries import missing_parameters
 from db.store import GraphStore
 from kg.graph import Graph
 from kg.progress import Progress, silent
@@ -272,6 +273,8 @@ def _answer(connection: Any, cypher: str, parameters: Mapping[str, Any], timeout
             msg = f"the query took longer than {timeout_s} s and was stopped; narrow it or allow more time"
         elif "read-only" in text:
             msg = f"the query writes, and queries may only read ({text}); let it, by `write=True` or --write"
+        elif missing := re.search(r"Parameter (\w+) not found", text):
+            msg = missing_parameters(missing[1])
         else:
             msg = f"the query was refused: {text}"
         raise QueryError(msg) from error

@@ -17,6 +17,7 @@ from db.neo4j_load import CLEAR_LEDGER, load
 from db.neo4j_plan import check_plan
 from db.neo4j_read import read_tables
 from db.neo4j_values import inferred_table
+from db.queries import missing_parameters
 from db.store import GraphStore
 from kg.graph import Graph
 from kg.progress import Progress, silent
@@ -137,11 +138,13 @@ class Neo4jStore(GraphStore, name="neo4j"):
             with self._connection.refusals(QueryError, "the query was refused"):
                 yield
         except QueryError as error:
-            code = getattr(error.__cause__, "code", None) or ""
+            code, text = (getattr(error.__cause__, name, None) or "" for name in ("code", "message"))
             if "TransactionTimedOut" in code:
                 msg = f"the query took longer than {timeout_s} s and was stopped; narrow it or allow more time"
             elif code.endswith("Statement.AccessMode"):
                 msg = "the query writes, and queries may only read; let it, by `write=True` or --write"
+            elif code.endswith("Statement.ParameterMissing"):
+                msg = missing_parameters(text.rpartition(": ")[2])
             else:
                 raise
             raise QueryError(msg) from error.__cause__

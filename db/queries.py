@@ -30,3 +30,9 @@ def load_query(name: str) -> str:
         msg = f"no saved query is called `{name}`; {did_you_mean(name, known)}"
         raise QueryError(msg)
     return file.read_text(encoding="utf-8")
+
+
+def missing_parameters(names: str) -> str:
+    """Say what a query lacks; both databases name it in words of their own."""
+    first = names.partition(",")[0]
+    return f"the query needs a value for {names}; give it, e.g. --param {first}=VALUE"

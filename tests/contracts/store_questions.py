@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from db import load_query, saved_queries
-from db.errors import UnknownRunError
+from db.errors import QueryError, UnknownRunError
 from db.runs import add_run, delete_run, diff_runs, list_runs
 from db.store import GraphStore
 from kg.graph import Graph, concat
@@ -89,6 +89,10 @@ class SavedQueryContract:
             ("item:7", "mood:dark", 0.5, "llm:bbbb"),
             ("item:5", "mood:dark", 0.6, "llm:aaaa"),
         ]
+
+    def test_a_parameter_that_is_missing_is_named(self, new_store: Callable[[], GraphStore]) -> None:
+        with pytest.raises(QueryError, match=r"the query needs a value for limit; give it, e.g. --param limit=VALUE"):
+            _saved(new_store, "top_entities_of_user", {"user_id": "user:1"})
 
     def test_saved_query_why_near(self, new_store: Callable[[], GraphStore]) -> None:
         rows = _saved(new_store, "why_near", {"user_id": "user:1", "item_id": "item:3"})
