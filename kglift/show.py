@@ -40,7 +40,7 @@ _MOST_MEMBERS: Final = 9
 _LABEL: Final = 26
 _LABEL_AT: Final = 0.7
 _BEND: Final = 22.0
-_MARGIN: Final = (190.0, 60.0)
+_MARGIN: Final = (250.0, 60.0)
 _MEMBER: Final = "member/"
 
 _Sources = dict[str | None, dict[str, Any]]
