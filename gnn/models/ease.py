@@ -11,6 +11,7 @@ from scipy.linalg import lapack
 from torch import Tensor
 
 from gnn.data import TrainingGraph
+from gnn.errors import InputError
 from gnn.memory import require_memory
 from gnn.recommender import Objective, Recommender
 from gnn.sparse import csr_from_edges, expand_ranges
@@ -71,7 +72,11 @@ class EASE(Recommender, name="ease"):
         self.register_buffer("weights", torch.zeros(graph.n_items, graph.n_items, device=graph.device))
 
     def fit(self) -> None:
-        """Invert, in place."""
+        """Invert, in place.
+
+        Raises:
+            InputError: if `l2` is too small for the precision.
+        """
         is_in_place = self.config.precision == "float32" and self.weights.device.type == "cpu"
         weights = self.weights.numpy() if is_in_place else np.empty(self.weights.shape, self.config.precision)
         _gram(self.graph.interactions(), weights)
@@ -100,7 +105,11 @@ def _gram(interactions: scipy.sparse.csr_array, out: npt.NDArray[np.floating]) -
 
 
 def _invert(matrix: npt.NDArray[np.floating]) -> None:
-    """Invert a positive definite matrix where it lies."""
+    """Invert a positive definite matrix where it lies.
+
+    Raises:
+        InputError: if rounding leaves it not positive definite.
+    """
     if not len(matrix):
         return
     names = ("potrf", "potri")
@@ -108,7 +117,9 @@ def _invert(matrix: npt.NDArray[np.floating]) -> None:
     for step in (factorise, invert):
         # LAPACK's matrices are the transposed ones, and a symmetric one is its own
         result, info = step(matrix.T, lower=True, **{f"overwrite_{'a' if step is factorise else 'c'}": True})
-        assert info == 0
+        if info:
+            msg = f"ease: X^T X + l2 I cannot be inverted in {matrix.dtype}; take a larger `l2` or precision = float64"
+            raise InputError(msg)
         assert np.shares_memory(result, matrix)
     for start in range(0, len(matrix), _BLOCK):  # only the triangle above the diagonal is the inverse
         end = start + _BLOCK

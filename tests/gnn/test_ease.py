@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gnn.data import TrainingGraph
-from gnn.errors import MemoryNeedError
+from gnn.errors import InputError, MemoryNeedError
 from gnn.models.ease import EASE
 from kg.errors import ConfigError
 from tests.gnn.graphs import random_ckg
@@ -41,3 +41,9 @@ def test_parameters_out_of_range_are_refused() -> None:
         EASE.Config(l2=0)
     with pytest.raises(ConfigError, match="ease: `precision` is `float16`; expected float64 or float32"):
         EASE.Config(precision="float16")
+
+
+def test_an_l2_that_rounding_swallows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gnn.models.ease._gram", lambda interactions, out: out.fill(1.0))
+    with pytest.raises(InputError, match="cannot be inverted in float32; take a larger `l2` or precision = float64"):
+        EASE(EASE.Config(l2=1e-12, precision="float32"), GRAPH).fit()
