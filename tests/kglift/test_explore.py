@@ -96,7 +96,7 @@ def test_it_writes_only_with_leave(run, at: str) -> None:
         (["UNWIND range(1, 100000) AS a UNWIND range(1, 100000) AS b RETURN sum(a * b) AS x", "--timeout", "0.3"], 1,
          "longer than 0.3 s"),
         (["facts_of_entty"], 1, "did you mean `facts_of_entity`"),
-        (["RETURN $x AS x"], 1, "Parameter x not found"),
+        (["RETURN $x AS x"], 1, "--param x=VALUE"),
         (["RETURN 1 AS x", "--param", "x"], 1, "key=value"),
     ],
 )  # fmt: skip
