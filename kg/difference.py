@@ -26,6 +26,10 @@ class Difference:
         """Compare two graphs."""
         return cls(*({n: _without(a, b) for n, a, b in _tables(*pair)} for pair in ((before, after), (after, before))))
 
+    def n_missing(self, graph: Graph) -> int:
+        """Count the added rows that a graph has not: 0 where this was done to it."""
+        return sum(len(_without(rows, graph.tables()[name])) for name, rows in self.added.items())
+
     def undo(self, graph: Graph) -> Graph:
         """Take back what was done; what was written to the graph since then stays.
 

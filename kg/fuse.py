@@ -2,9 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +10,14 @@ import pyarrow.compute as pc
 
 from kg.check import assert_no_leak
 from kg.errors import ConfigError, DuplicateIdError, SchemaError, first_five
+from kg.fusion import FuseConfig, FusionReport
 from kg.graph import Graph
 from kg.resolve import Resolution, ResolveConfig, cluster, same_name_pairs
+from kg.similar import Encoder
 from kg.similar_names import SimilarConfig, similar_name_pairs
 from kg.tables import TABLES
+
+__all__ = ["FuseConfig", "FusionReport", "direct_merge", "find_resolution", "fuse"]
 
 Tables = dict[str, pa.Table]
 _ORIGIN = "_origin"  # 0 = base, 1 = fragment
@@ -24,75 +26,13 @@ _TIE = "_tie"
 _ROW = "_row"
 
 
-@dataclass(frozen=True)
-class FuseConfig:
-    """How graphs are fused.
-
-    Attributes:
-        min_confidence: triples below this are dropped, in [0, 1]; each source's row is judged by itself.
-        functional: relations with at most one tail for each head; more are kept and reported as conflicts.
-        is_resolving: merge entities of one type and name; see `kg.resolve`.
-        max_cluster: the largest group of entities that is merged.
-        min_name_similarity: cosine of letter trigrams from which two names are one, in [0.5, 1]; 1: equal names only,
-            as `kg.resolve` brings them to one form. See `kg.similar_names`.
-        decisions: a file of stored decisions, applied in place of resolving; see `kg.resolve.Resolution`.
-
-    Raises:
-        ConfigError: if a value is out of range.
-    """
-
-    min_confidence: float = 0.0
-    functional: tuple[str, ...] = ()
-    is_resolving: bool = True
-    max_cluster: int = 20
-    min_name_similarity: float = 1.0
-    decisions: Path | None = None
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if not 0.0 <= self.min_confidence <= 1.0:
-            msg = f"min_confidence is {self.min_confidence}; expected a number in [0, 1]"
-            raise ConfigError(msg)
-        if not 0.5 <= self.min_name_similarity <= 1.0:
-            msg = f"min_name_similarity is {self.min_name_similarity}; expected a number in [0.5, 1]"
-            raise ConfigError(msg)
-        ResolveConfig(self.max_cluster)
-
-
-@dataclass(frozen=True)
-class FusionReport:
-    """What fusion did.
-
-    Attributes:
-        base: rows of each table of the base.
-        before: rows of each table over the base and all fragments.
-        after: rows of each table of the result.
-        merged: `{entity_id, canonical_id, reason}` of each entity that went into another.
-        too_large: groups of namesakes that were left alone because they exceed `max_cluster`.
-        corroborated: facts (head, relation, tail) that more than one source states; each keeps all its sources.
-        duplicates: table -> rows that said again what another row of the same key says.
-        conflicts: `{kind, head, relation, values}`; kind `functional` (several tails), `entity` (one id, several types
-            or names; the base's row is kept, else the smallest) or `namesakes` (ids of one name, of which data sets
-            state several; none was merged).
-        dropped: `{table, row, reason}` of each row that was left out, reason `low_confidence` or `self_loop`.
-    """
-
-    base: dict[str, int]
-    before: dict[str, int]
-    after: dict[str, int]
-    merged: list[dict[str, str]] = field(default_factory=list)
-    too_large: list[list[str]] = field(default_factory=list)
-    corroborated: int = 0
-    duplicates: dict[str, int] = field(default_factory=dict)
-    conflicts: list[dict[str, Any]] = field(default_factory=list)
-    dropped: list[dict[str, Any]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, with `dropped_by_reason` counted."""
-        return {**asdict(self), "dropped_by_reason": dict(Counter(row["reason"] for row in self.dropped))}
-
-
-def fuse(base: Graph, *fragments: Graph, config: FuseConfig | None = None) -> tuple[Graph, FusionReport]:
+def fuse(
+    base: Graph,
+    *fragments: Graph,
+    config: FuseConfig | None = None,
+    encode: Encoder | None = None,
+    resolution: Resolution | None = None,
+) -> tuple[Graph, FusionReport]:
     """Fuse a base and fragments into one graph in which every fact keeps every source that states it.
 
     One fact from two sources stays two rows; one source that states it twice gives one row with the higher confidence
@@ -106,11 +46,14 @@ def fuse(base: Graph, *fragments: Graph, config: FuseConfig | None = None) -> tu
         base: the data set; only it may bring interactions, and they must be split.
         fragments: what extraction methods made.
         config: see `FuseConfig`.
+        encode: a sentence encoder, for `min_meaning`.
+        resolution: what to merge; None: what `find_resolution` finds.
 
     Returns:
         The fused graph, rows sorted by key, and the report.
 
     Raises:
+        ConfigError: if `min_meaning` asks for an encoder and none is given.
         SchemaError: if a fragment brings an interaction that the base does not have.
         DuplicateIdError: if two graphs describe one source differently, or one source one hyperedge.
         LeakError: if the result contains or rests on anything outside train.
@@ -123,14 +66,8 @@ def fuse(base: Graph, *fragments: Graph, config: FuseConfig | None = None) -> tu
         None known; no paper defines this procedure.
     """
     config = config or FuseConfig()
-    for fragment in fragments:
-        _check_interactions(base, fragment)
-    tables = _stack(base, _separate_hyperedges([base, *fragments]))
-    before = {name: len(table) for name, table in tables.items()}
-    tables["triples"], weak = _drop_weak(tables["triples"], config.min_confidence)
-    conflicts = _entity_conflicts(tables["entities"])
-    tables["entities"] = _best("entities", tables["entities"])
-    resolution = _resolve(tables, config)
+    tables, before, weak, conflicts = _stacked(base, fragments, config)
+    resolution = resolution or _resolve(tables, config, encode)
     rewritten = {name: _rewrite(name, table, resolution) for name, table in tables.items()}
     rewritten["triples"], loops = _drop_new_loops(rewritten["triples"])
     fused_tables = {name: _best(name, table).select(TABLES[name].schema.names) for name, table in rewritten.items()}
@@ -265,28 +202,58 @@ def _dropped(triples: pa.Table, reason: str) -> list[dict[str, Any]]:
     return [{"table": "triples", "row": row, "reason": reason} for row in rows]
 
 
-def find_resolution(base: Graph, *fragments: Graph, config: FuseConfig | None = None) -> Resolution:
+def find_resolution(
+    base: Graph, *fragments: Graph, config: FuseConfig | None = None, encode: Encoder | None = None
+) -> Resolution:
     """Say which entities `fuse` would merge, and change nothing: the dry run, to be stored and applied later.
 
     Args:
         base: as in `fuse`.
         fragments: as in `fuse`.
         config: as in `fuse`.
+        encode: as in `fuse`.
+
+    Raises:
+        ConfigError: as `fuse`.
+        SchemaError: as `fuse`.
     """
-    tables = _stack(base, [base, *fragments])
+    config = config or FuseConfig()
+    return _resolve(_stacked(base, fragments, config).tables, config, encode)
+
+
+class _Stacked(NamedTuple):
+    """All rows, before anything is merged, and what was found on the way."""
+
+    tables: Tables
+    before: dict[str, int]
+    weak: list[dict[str, Any]]
+    conflicts: list[dict[str, Any]]
+
+
+def _stacked(base: Graph, fragments: Sequence[Graph], config: FuseConfig) -> _Stacked:
+    for fragment in fragments:
+        _check_interactions(base, fragment)
+    tables = _stack(base, _separate_hyperedges([base, *fragments]))
+    before = {name: len(table) for name, table in tables.items()}
+    tables["triples"], weak = _drop_weak(tables["triples"], config.min_confidence)
+    conflicts = _entity_conflicts(tables["entities"])
     tables["entities"] = _best("entities", tables["entities"])
-    return _resolve(tables, config or FuseConfig())
+    return _Stacked(tables, before, weak, conflicts)
 
 
-def _resolve(tables: Tables, config: FuseConfig) -> Resolution:
+def _resolve(tables: Tables, config: FuseConfig, encode: Encoder | None) -> Resolution:
     if config.decisions is not None:
         return Resolution.read(config.decisions)
     graph = Graph(**{name: table.select(TABLES[name].schema.names) for name, table in tables.items()})
+    is_by_meaning, least = config.min_meaning < 1.0, config.min_name_similarity
+    if is_by_meaning and encode is None:
+        msg = f"min_meaning is {config.min_meaning}, but there is no encoder; give `encode`, or 1 to ask none"
+        raise ConfigError(msg)
     if not config.is_resolving:
         pairs = []
-    elif config.min_name_similarity < 1.0:
-        least = config.min_name_similarity
-        pairs = similar_name_pairs(graph, SimilarConfig(least, min(least, SimilarConfig.min_candidate)))
+    elif is_by_meaning or least < 1.0:
+        similar = SimilarConfig(least, min(least, SimilarConfig.min_candidate), config.min_meaning)
+        pairs = similar_name_pairs(graph, similar, encode if is_by_meaning else None)
     else:
         pairs = same_name_pairs(graph)
     return cluster(graph, pairs, ResolveConfig(config.max_cluster))

@@ -24,6 +24,7 @@ from kglift.asking import ask
 from kglift.bench import TABLES, plan_jobs, run_jobs
 from kglift.downloads import fetch, find_offer
 from kglift.explanations import explain_some
+from kglift.fusing import encoder_for
 from kglift.plan import DataPlan, ExtractPlan, LlmPlan, RunPlan
 from kglift.settings import neo4j_settings, resolve_llm
 from kglift.stages import STAGE_FORMAT, Stage, Workplace, only_run, run_stages
@@ -160,7 +161,8 @@ def _make_extract(plan: RunPlan, step: ExtractPlan, llm: LlmPlan, bars: Bars, pl
 
 def _make_fuse(plan: RunPlan, fragments: tuple[str, ...], place: Workplace) -> None:
     base = read_graph(place.root / "data")
-    fused, report = fuse(base, *(read_graph(place.root / name) for name in fragments), config=plan.fuse)
+    found = [read_graph(place.root / name) for name in fragments]
+    fused, report = fuse(base, *found, config=plan.fuse, encode=encoder_for(plan.fuse))
     write_graph(
         fused,
         place.target,

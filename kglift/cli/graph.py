@@ -66,9 +66,11 @@ def fuse(
     from kg.files import read_graph, write_graph
     from kg.fuse import FuseConfig
     from kg.fuse import fuse as fuse_graphs
+    from kglift.fusing import encoder_for
 
     config = build_config(FuseConfig, parse_settings(settings or []), where="fuse")
-    graph, report = fuse_graphs(read_graph(base), *(read_graph(f) for f in fragments), config=config)
+    graphs = [read_graph(f) for f in fragments]
+    graph, report = fuse_graphs(read_graph(base), *graphs, config=config, encode=encoder_for(config, say))
     found = report.to_dict()
     documents = {"fusion.json": found}
     write_graph(graph, out, config=config_dict(config), overwrite=overwrite, documents=documents)

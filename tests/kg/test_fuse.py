@@ -1,6 +1,7 @@
 import json
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -290,3 +291,23 @@ def test_a_direct_merge_resolves_nothing_and_believes_everything() -> None:
 def test_a_name_similarity_out_of_range_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"min_name_similarity is 0.2; expected a number in \[0.5, 1\]"):
         FuseConfig(min_name_similarity=0.2)
+
+
+def test_a_meaning_out_of_range_is_refused_and_one_that_nobody_can_judge() -> None:
+    with pytest.raises(ConfigError, match=r"min_meaning is 1.2; expected a number in \[0, 1\]"):
+        FuseConfig(min_meaning=1.2)
+    with pytest.raises(ConfigError, match="min_meaning is 0.9, but there is no encoder; give `encode`"):
+        fuse(toy_graph(), config=FuseConfig(min_meaning=0.9))
+
+
+def test_names_that_mean_the_same_to_an_encoder_are_one_under_equal_letters_only() -> None:
+    moods = [
+        {"entity_id": f"mood:{n}", "type": "Mood", "name": name} for n, name in enumerate(["warm mood", "warm moods"])
+    ]
+    other = Graph.from_rows(entities=moods)
+    means = {"warm mood": [1.0, 0.0], "warm moods": [0.95, 0.312], "dark": [0.0, 1.0]}
+    config = FuseConfig(min_meaning=0.9)
+    _, report = fuse(
+        toy_graph(), other, config=config, encode=lambda some: np.array([means[s] for s in some], np.float32)
+    )
+    assert [m["reason"] for m in report.merged] == ["`warm mood` and `warm moods` of type `Mood`: meaning 0.95"]

@@ -1,26 +1,32 @@
-"""`kglift resolve` is a dry run whose decisions `kglift fuse` applies."""
+"""`kglift resolve` is a dry run whose decisions `kglift fuse` applies and `kglift unmerge` takes back."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kg.files import read_graph, write_graph
 from kg.graph import Graph, concat
+from kglift import fusing
 from kglift.cli import main
 from tests.toy import toy_graph
 
 
-def run(*arguments: object) -> None:
+def run(*arguments: object, code: int = 0) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([str(a) for a in arguments])
-    assert stopped.value.code == 0
+    assert stopped.value.code == code
+
+
+def graph_with_two_moods() -> Graph:
+    mood = {"entity_id": "mood:darkk", "type": "Mood", "name": "quite dark mood"}
+    other = {"entity_id": "mood:darker", "type": "Mood", "name": "quite dark moods"}
+    return concat(toy_graph(), Graph.from_rows(entities=[mood, other]))
 
 
 def test_decisions_are_shown_stored_and_applied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mood = {"entity_id": "mood:darkk", "type": "Mood", "name": "quite dark mood"}
-    other = {"entity_id": "mood:darker", "type": "Mood", "name": "quite dark moods"}
-    graph = concat(toy_graph(), Graph.from_rows(entities=[mood, other]))
+    graph = graph_with_two_moods()
     write_graph(graph, tmp_path / "base")
     run("resolve", tmp_path / "base", "-o", tmp_path / "same.json", "--set", "min_name_similarity=0.7", "--json")
     (decision,) = json.loads(capsys.readouterr().out)["decisions"]
@@ -30,3 +36,39 @@ def test_decisions_are_shown_stored_and_applied(tmp_path: Path, capsys: pytest.C
     assert "0 entities would go" in capsys.readouterr().out
     run("fuse", tmp_path / "base", tmp_path / "base", "-o", tmp_path / "f", "--set", f"decisions={tmp_path}/same.json")
     assert "mood:darkk" not in read_graph(tmp_path / "f").names()
+
+
+def test_merges_are_shown_and_taken_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_graph(graph_with_two_moods(), tmp_path / "base")
+    run("fuse", tmp_path / "base", tmp_path / "base", "-o", tmp_path / "fused", "--set", "min_name_similarity=0.7")
+    places = (tmp_path / "fused", tmp_path / "base", tmp_path / "base")
+    capsys.readouterr()
+    run("unmerge", *places)
+    shown = capsys.readouterr().out
+    assert "1 entities would be apart again" in shown
+    assert "letters 0." in shown
+    run("unmerge", *places, "-o", tmp_path / "apart", "--only", "mood:darkk", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert ([row["entity_id"] for row in found["back"]], found["still_merged"]) == (["mood:darkk"], [])
+    assert read_graph(tmp_path / "apart").equals(graph_with_two_moods().canonical())
+    run("unmerge", tmp_path / "apart", *places[1:], "--only", "mood:darkk", code=1)
+    assert "`mood:darkk` was not merged into another entity" in capsys.readouterr().err
+
+
+def test_a_directory_that_no_fusion_wrote_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_graph(toy_graph(), tmp_path / "base")
+    run("unmerge", tmp_path / "base", tmp_path / "base", code=1)
+    assert "fusion.json` is no report of a fusion" in capsys.readouterr().err
+
+
+def test_an_encoder_is_asked_where_a_meaning_is_demanded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_graph(graph_with_two_moods(), tmp_path / "base")
+    monkeypatch.setattr(fusing, "fetch", lambda name, _tell: tmp_path / name)
+    same = lambda texts: np.ones((len(texts), 2), np.float32)  # noqa: E731
+    monkeypatch.setattr("extract.encode.SentenceEncoder", lambda _folder, _memory: same)
+    run("resolve", tmp_path / "base", "--set", "min_meaning=0.9")
+    assert "meaning 1.00" in capsys.readouterr().out
+    run("fuse", tmp_path / "base", tmp_path / "base", "-o", tmp_path / "f", "--set", "min_meaning=0.9", "--json")
+    assert json.loads(capsys.readouterr().out)["merged"][0]["entity_id"] == "mood:darkk"
