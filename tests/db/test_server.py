@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from db import server
-from db.errors import StoreFormatError, StoreUnreachableError
+from db.errors import QueryError, StoreFormatError, StoreUnreachableError
 from db.neo4j_store import Neo4jConfig, Neo4jStore
 from tests.db.servers import FAST_START
 from tests.toy import toy_graph
@@ -118,3 +118,11 @@ def test_a_password_too_short(tmp_path: Path) -> None:
     with pytest.raises(StoreUnreachableError, match="does not take this password: .*at least 8 characters"):
         server.start(tmp_path, jars=jars, bolt_port=0, http_port=0, password="short", java_options=FAST_START)
     assert server.status(tmp_path) is None
+
+
+@pytest.mark.slow
+def test_a_transaction_too_large_for_the_memory_is_refused_and_the_server_goes_on(neo4j_uri: str) -> None:
+    with Neo4jStore(Neo4jConfig(uri=neo4j_uri, retry_for_s=0.1)) as store:
+        with pytest.raises(QueryError, match=r"limit 400\.0 MiB|total\.max threshold"):
+            store.query("UNWIND range(1, 100000000) AS i WITH collect(i) AS many RETURN size(many) AS n")
+        assert store.query("RETURN 1 AS n")["n"].to_pylist() == [1]
