@@ -1,13 +1,15 @@
 """Batches of rows for parallel writers, so cut that no two writers ever hold the same node.
 
-The nodes of a graph are dealt into blocks. A batch of relationships joins nodes of at most two blocks and names them;
+A batch holds rows of as many statements as fit into it: a transaction has its price. The nodes of a graph are dealt
+into blocks. A batch of relationships joins nodes of at most two blocks and names them;
 while it is written, no other batch that names one of them is. A deadlock needs two transactions that wait for each
 other's nodes, so within one load there is none. Batches of nodes name no block: no node is in two of them.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, TypeVar
 
@@ -15,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from db.neo4j_statements import NODES, Group
+from db.neo4j_statements import Group
 
 _Result = TypeVar("_Result")
+_ROUNDING: Final = 1e-9
 _ENDS: Final = {
     "interactions": ("user_id", "item_id"),
     "triples": ("head", "tail"),
@@ -29,17 +32,19 @@ _ENDS: Final = {
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of a group that one transaction writes.
+    """Rows that one transaction writes, of one statement or of several.
 
     Attributes:
-        group: the table and the statement.
-        rows: some of its rows.
-        blocks: the blocks whose nodes it joins.
+        parts: the rows, by statement.
+        blocks: the blocks whose nodes they join.
     """
 
-    group: Group
-    rows: pa.Table
+    parts: tuple[Group, ...]
     blocks: frozenset[int] = frozenset()
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return sum(len(part.rows) for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Limits:
 
     Attributes:
         rows: at most so many rows.
-        size_bytes: at most about so many bytes, by the mean size of a row; at least one row.
+        size_bytes: at most about so many bytes, by the mean size of a row of a group; at least one row.
         n_writers: how many write at once.
     """
 
@@ -56,21 +61,48 @@ class Limits:
     size_bytes: int
     n_writers: int
 
+    def share(self, rows: pa.Table) -> float:
+        """Return which part of a batch each of some rows fills, at most 1."""
+        mean_bytes = float(rows.nbytes) / max(1, len(rows))
+        return min(1.0, max(1 / self.rows, mean_bytes / self.size_bytes))
 
-def cut(group: Group, nodes: pa.Array, limits: Limits) -> Iterator[Batch]:
-    """Cut a group into batches.
+
+def cut_nodes(groups: Iterable[Group], limits: Limits) -> list[Batch]:
+    """Cut rows of nodes into batches of equal size, as many as keep all writers busy.
 
     Args:
-        group: rows of one table that one statement writes.
-        nodes: the ids of all nodes that relationships may join, each once.
+        groups: rows of nodes, each in one of them.
         limits: how large a batch may be.
     """
-    rows, size = group.rows, _batch_size(group.rows, limits)
-    if group.table in NODES:
-        for part in _slices(rows.sort_by(rows.column_names[0]), size):  # neighbours share pages of the index
-            yield Batch(group, part)
-        return
-    n_blocks = 2 * limits.n_writers if len(rows) > size else 1
+    parts = [replace(g, rows=g.rows.sort_by(g.rows.column_names[0])) for g in groups]  # neighbours share pages
+    return [Batch(filled) for filled in _filled(parts, limits, limits.n_writers)]
+
+
+def cut_relationships(groups: Iterable[Group], nodes: pa.Array, limits: Limits) -> list[Batch]:
+    """Cut rows that join nodes into batches, each of rows that join the same two blocks of nodes.
+
+    Args:
+        groups: rows of relationships, or of nodes that hang on others.
+        nodes: the ids of all nodes that may be joined, each once.
+        limits: how large a batch may be.
+    """
+    parts = list(groups)
+    n_blocks = 2 * limits.n_writers
+    if sum(limits.share(part.rows) * len(part.rows) for part in parts) <= 1:
+        return [Batch(filled, frozenset(range(n_blocks))) for filled in _filled(parts, limits)]
+    by_pair: dict[int, list[Group]] = {}
+    for part in parts:
+        for pair, rows in _by_pair(part, nodes, n_blocks):
+            by_pair.setdefault(pair, []).append(replace(part, rows=rows))
+    return [
+        Batch(filled, frozenset(divmod(pair, n_blocks)))
+        for pair, those in sorted(by_pair.items())
+        for filled in _filled(those, limits)
+    ]
+
+
+def _by_pair(group: Group, nodes: pa.Array, n_blocks: int) -> Iterator[tuple[int, pa.Table]]:
+    rows = group.rows
     ends = np.stack([pc.index_in(rows[end], value_set=nodes).to_numpy() for end in _ENDS[group.table]])
     blocks = ends % n_blocks
     low, high = blocks.min(axis=0), blocks.max(axis=0)
@@ -78,9 +110,30 @@ def cut(group: Group, nodes: pa.Array, limits: Limits) -> Iterator[Batch]:
     pair = (low * n_blocks + high)[order]
     bounds = [0, *(np.flatnonzero(pair[1:] != pair[:-1]) + 1), len(pair)]
     for start, stop in pairwise(bounds):
-        named = divmod(int(pair[start]), n_blocks) if n_blocks > 1 else range(2 * limits.n_writers)
-        for part in _slices(rows.take(order[start:stop]), size):
-            yield Batch(group, part, frozenset(named))
+        if start < stop:
+            yield int(pair[start]), rows.take(order[start:stop])
+
+
+def _filled(parts: Iterable[Group], limits: Limits, multiple: int = 1) -> Iterator[tuple[Group, ...]]:
+    """Put rows together to batches of equal size, their number a multiple of something where that goes."""
+    shares = [(limits.share(part.rows), part) for part in parts if len(part.rows)]
+    whole = sum(share * len(part.rows) for share, part in shares)
+    n_batches = math.ceil(whole / multiple - _ROUNDING) * multiple
+    room = min(1.0, whole / max(1, n_batches) + max((share for share, _ in shares), default=0.0))
+    filled, left = list[Group](), room
+    for share, part in shares:
+        start = 0
+        while start < len(part.rows):
+            n = int(left / share + _ROUNDING)
+            if n == 0 and filled:
+                yield tuple(filled)
+                filled, left = [], room
+                continue
+            taken = part.rows.slice(start, max(1, n))
+            filled.append(replace(part, rows=taken))
+            start, left = start + len(taken), left - len(taken) * share
+    if filled:
+        yield tuple(filled)
 
 
 def write_in_parallel(
@@ -108,13 +161,3 @@ def write_in_parallel(
 
 def _first_free(waiting: list[Batch], held: frozenset[int]) -> int | None:
     return next((place for place, batch in enumerate(waiting) if batch.blocks.isdisjoint(held)), None)
-
-
-def _batch_size(rows: pa.Table, limits: Limits) -> int:
-    mean_bytes = rows.nbytes / max(1, len(rows))
-    return max(1, min(limits.rows, int(limits.size_bytes / max(1.0, mean_bytes))))
-
-
-def _slices(rows: pa.Table, size: int) -> Iterator[pa.Table]:
-    for start in range(0, len(rows), size):
-        yield rows.slice(start, size)

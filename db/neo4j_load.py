@@ -13,6 +13,7 @@ import hashlib
 import io
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import neo4j
@@ -20,15 +21,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from neo4j.exceptions import IncompleteCommit, Neo4jError
 
-from db.batches import Batch, Limits, cut, write_in_parallel
+from db.batches import Batch, Limits, cut_nodes, cut_relationships, write_in_parallel
 from db.errors import RefusedRow, RowsRefusedError, StoreWriteError
 from db.model import STORE_FORMAT, STORE_VERSION, label_of, stored_tables
 from db.neo4j_connection import Neo4jConnection, one_line, refuse_other_version, stored_version
-from db.neo4j_statements import CONSTRAINTS, NODES, RELATIONSHIPS, groups, remove_label
+from db.neo4j_statements import CONSTRAINTS, NODES, RELATIONSHIPS, Group, groups, remove_label
 from kg.errors import first_five
 from kg.graph import Graph
 from kg.progress import Progress, silent
 from kg.tables import TABLES
+
+_Columns = dict[str, list[Any]]
 
 CLEAR_LEDGER: Final = "MATCH (b:KgliftBatch) WHERE b.load <> $load DELETE b"
 _NOTE: Final = "MERGE (b:KgliftBatch {batch: $batch}) SET b.load = $load"
@@ -86,16 +89,17 @@ class _Load:
         nodes = pa.concat_arrays(
             [self.tables[name][_ID_COLUMN[name]].combine_chunks() for name in ("entities", "hyperedges")]
         )
-        batches = [b for name in names for g in groups(name, self.tables) for b in cut(g, nodes, limits)]
+        parts = [group for name in names for group in groups(name, self.tables)]
+        batches = cut_nodes(parts, limits) if names == NODES else cut_relationships(parts, nodes, limits)
         for batch, refused in write_in_parallel(batches, self._write_batch, config.n_writers):
             self.refused += refused
             if len(self.refused) > _MAX_REFUSED:
                 raise StoreWriteError(self._refusal("that is more than a few bad rows, and the load was given up"))
-            self.done += len(batch.rows)
-            self.progress(self.done, self.total, batch.group.table)
+            self.done += len(batch)
+            self.progress(self.done, self.total, batch.parts[-1].table)
 
     def _write_batch(self, batch: Batch) -> list[RefusedRow]:
-        values = batch.rows.to_pydict()
+        values = [part.rows.to_pydict() for part in batch.parts]
         with self.connection.session(neo4j.WRITE_ACCESS) as session:
             try:
                 _commit_in_turn(session, self.turn, _write_once, batch, values, self.name)
@@ -168,19 +172,22 @@ def _commit_in_turn(session: neo4j.Session, turn: threading.Lock, work: Callable
             turn.release()
 
 
-def _write_once(tx: neo4j.ManagedTransaction, batch: Batch, values: dict[str, list[Any]], load: str) -> None:
-    digest = hashlib.sha256(batch.group.statement.encode())
-    _add_rows(digest, batch.rows)
+def _write_once(tx: neo4j.ManagedTransaction, batch: Batch, values: list[_Columns], load: str) -> None:
+    digest = hashlib.sha256()
+    for part in batch.parts:
+        digest.update(part.statement.encode())
+        _add_rows(digest, part.rows)
     noted = tx.run(_NOTE, batch=f"{load}:{digest.hexdigest()}", load=load).consume()
     if noted.counters.nodes_created:
-        _write_rows(tx, batch, values)
+        for part, columns in zip(batch.parts, values, strict=True):
+            _write_rows(tx, part, columns)
 
 
-def _write_rows(tx: neo4j.ManagedTransaction, batch: Batch, values: dict[str, list[Any]]) -> None:
-    n = len(batch.rows)
-    record = tx.run(batch.group.statement, values, n=n).single(strict=True)
+def _write_rows(tx: neo4j.ManagedTransaction, part: Group, values: _Columns) -> None:
+    n = len(part.rows)
+    record = tx.run(part.statement, values, n=n).single(strict=True)
     if record["n"] < n:
-        msg = f"only {record['n']} of {n} {batch.group.table} found their nodes: somebody deletes them; repeat the load"
+        msg = f"only {record['n']} of {n} {part.table} found their nodes: somebody deletes them; repeat the load"
         raise StoreWriteError(msg)
     for former in record.get("former", ()):
         if label_of(former) != label_of(values["type"][0]):
@@ -188,20 +195,22 @@ def _write_rows(tx: neo4j.ManagedTransaction, batch: Batch, values: dict[str, li
 
 
 def _bisect(session: neo4j.Session, turn: threading.Lock, batch: Batch, error: Neo4jError) -> Iterator[RefusedRow]:
-    """Write a refused batch by halves, down to the rows that the server does not take."""
-    rows = batch.rows
-    if len(rows) == 1:
-        yield RefusedRow(batch.group.table, rows.to_pylist()[0], one_line(error))
+    """Write a refused batch by smaller and smaller parts, down to the rows that the server does not take."""
+    first = batch.parts[0]
+    if len(batch) == 1:
+        yield RefusedRow(first.table, first.rows.to_pylist()[0], one_line(error))
         return
-    half = len(rows) // 2
-    for part in (rows.slice(0, half), rows.slice(half)):
-        smaller = Batch(batch.group, part)
+    parts = batch.parts
+    if len(parts) == 1:
+        half = len(first.rows) // 2
+        parts = tuple(replace(first, rows=rows) for rows in (first.rows.slice(0, half), first.rows.slice(half)))
+    for part in parts:
         try:
-            _commit_in_turn(session, turn, _write_rows, smaller, part.to_pydict())
+            _commit_in_turn(session, turn, _write_rows, part, part.rows.to_pydict())
         except Neo4jError as refusal:
             if not (refusal.code or "").startswith(_ABOUT_ROWS):
                 raise
-            yield from _bisect(session, turn, smaller, refusal)
+            yield from _bisect(session, turn, Batch((part,)), refusal)
 
 
 def _run(tx: neo4j.ManagedTransaction, statement: str, parameters: dict[str, Any] | None = None) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from db.batches import Batch, Limits, cut, write_in_parallel
+from db.batches import Batch, Limits, cut_nodes, cut_relationships, write_in_parallel
 from db.model import stored_tables
 from db.neo4j_load import _commit_in_turn
 from db.neo4j_statements import NODES, RELATIONSHIPS, Group, groups
@@ -31,10 +31,12 @@ _PAIRS = st.lists(st.tuples(st.sampled_from(_IDS), st.sampled_from(_IDS)), max_s
 def test_every_row_is_in_one_batch_that_names_the_blocks_of_its_ends(
     pairs: list[tuple[str, str]], size: int, n_writers: int
 ) -> None:
-    batches = list(cut(_group(pairs), pa.array(_IDS), Limits(size, 1 << 30, n_writers)))
-    rows = [tuple(row.values()) for batch in batches for row in batch.rows.to_pylist()]
+    parts = [_group(pairs[::2]), _group(pairs[1::2])]
+    batches = cut_relationships(parts, pa.array(_IDS), Limits(size, 1 << 30, n_writers))
+    rows = [tuple(row.values()) for batch in batches for part in batch.parts for row in part.rows.to_pylist()]
     assert sorted(rows) == sorted(pairs)
-    assert max((len(batch.rows) for batch in batches), default=0) <= size
+    assert all(0 < len(batch) <= size for batch in batches)
+    assert len(batches) <= 1 or len(pairs) > size
     for one in batches:
         for other in batches:
             if one.blocks.isdisjoint(other.blocks):
@@ -46,19 +48,28 @@ def test_every_row_is_in_one_batch_that_names_the_blocks_of_its_ends(
 def test_all_tables_are_cut(graph, size: int) -> None:
     tables = stored_tables(graph)
     nodes = pa.concat_arrays([tables[name].column(0).combine_chunks() for name in ("entities", "hyperedges")])
-    for name in (*NODES, *RELATIONSHIPS):
-        batches = [b for group in groups(name, tables) for b in cut(group, nodes, Limits(size, 1 << 30, 2))]
-        assert sum(len(batch.rows) for batch in batches) == len(tables[name])
-        assert all((not batch.blocks) == (name in NODES) for batch in batches)
+    limits = Limits(size, 1 << 30, 2)
+    of_nodes = cut_nodes([g for name in NODES for g in groups(name, tables)], limits)
+    others = cut_relationships([g for name in RELATIONSHIPS for g in groups(name, tables)], nodes, limits)
+    for batches, names in ((of_nodes, NODES), (others, RELATIONSHIPS)):
+        assert sum(map(len, batches)) == sum(len(tables[name]) for name in names)
+        assert all(0 < len(batch) <= size for batch in batches)
+        assert all((not batch.blocks) == (names is NODES) for batch in batches)
+
+
+def test_batches_of_nodes_are_equal_and_keep_all_writers_busy() -> None:
+    rows = [pa.table({"entity_id": [f"{i:05}" for i in range(n)]}) for n in (1, 5_000, 5_000)]
+    batches = cut_nodes([Group("entities", str(len(r)), r) for r in rows], Limits(5_000, 1 << 30, 2))
+    assert [len(batch) for batch in batches] == [2_501, 2_501, 2_501, 2_498]
+    assert [len(batch.parts) for batch in batches] == [2, 2, 1, 1]
 
 
 def test_long_rows_make_small_batches() -> None:
     tables = stored_tables(toy_graph())
     tables["entities"] = tables["entities"].set_column(3, "text", pa.array(["x" * 1000] * len(tables["entities"])))
-    sizes = [len(b.rows) for g in groups("entities", tables) for b in cut(g, pa.array([]), Limits(100, 2_200, 2))]
-    assert max(sizes) == 2
-    tiny = [len(b.rows) for g in groups("entities", tables) for b in cut(g, pa.array([]), Limits(100, 10, 2))]
-    assert set(tiny) == {1}
+    parts = list(groups("entities", tables))
+    assert max(len(batch) for batch in cut_nodes(parts, Limits(100, 2_200, 2))) == 2
+    assert {len(batch) for batch in cut_nodes(parts, Limits(100, 10, 2))} == {1}
 
 
 @given(pairs=_PAIRS)
@@ -75,10 +86,11 @@ def test_writers_never_hold_the_same_block(pairs: list[tuple[str, str]]) -> None
         time.sleep(0.0002)
         with lock:
             held.remove(batch.blocks)
-        return len(batch.rows)
+        return len(batch)
 
-    for batch, n in write_in_parallel(cut(_group(pairs), pa.array(_IDS), Limits(2, 1 << 30, 3)), write, 3):
-        assert n == len(batch.rows)
+    batches = cut_relationships([_group(pairs)], pa.array(_IDS), Limits(2, 1 << 30, 3))
+    for batch, n in write_in_parallel(batches, write, 3):
+        assert n == len(batch)
         written += n
     assert written == len(pairs)
     assert widest <= 3
@@ -86,7 +98,7 @@ def test_writers_never_hold_the_same_block(pairs: list[tuple[str, str]]) -> None
 
 def test_two_writers_work_at_once() -> None:
     both = threading.Barrier(2, timeout=10)
-    batches = [Batch(_group([]), pa.table({}), frozenset({k})) for k in (0, 0, 1, 1)]
+    batches = [Batch((), frozenset({k})) for k in (0, 0, 1, 1)]
     ended = list(write_in_parallel(batches, lambda batch: both.wait(), 2))
     assert len(ended) == 4
 
@@ -99,7 +111,7 @@ def test_an_error_ends_the_whole_and_begins_no_other() -> None:
         msg = "the disk is full"
         raise OSError(msg)
 
-    batches = [Batch(_group([]), pa.table({}), frozenset({0})) for _ in range(5)]
+    batches = [Batch((), frozenset({0})) for _ in range(5)]
     with pytest.raises(OSError, match="the disk is full"):
         list(write_in_parallel(batches, write, 2))
     assert len(begun) == 1
@@ -122,4 +134,4 @@ def test_a_writer_that_waits_long_for_its_turn_commits_without_it(monkeypatch: p
 
 
 def _nodes(batch: Batch) -> set[str]:
-    return set(batch.rows["head"].to_pylist()) | set(batch.rows["tail"].to_pylist())
+    return {node for part in batch.parts for end in ("head", "tail") for node in part.rows[end].to_pylist()}

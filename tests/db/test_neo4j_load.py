@@ -176,9 +176,9 @@ def _stop_at(rows: int):
 
 
 def _counted(sent: list[int]):
-    def write(tx, batch, values) -> None:
-        sent.append(len(batch.rows))
-        _write_rows(tx, batch, values)
+    def write(tx, part, values) -> None:
+        sent.append(len(part.rows))
+        _write_rows(tx, part, values)
 
     return write
 
