@@ -6,10 +6,12 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydantic.config import JsonDict
 
+from kg.errors import ConfigError
 from kg.similar import Encoder, Nearest
 
 AMBIGUOUS = "ambiguous"
@@ -17,12 +19,6 @@ NOT_IN_CATALOGUE = "not_in_catalogue"
 
 _FIRST = r"[^\s!-@\[-`{-~]"
 _NEXT = r"[^\s!-/:-@\[-`{-~]{0,14}"
-CONCEPT_FORM: JsonDict = {
-    "maxLength": 28,
-    "pattern": rf"^{_FIRST}{_NEXT}(['-]{_NEXT})?( {_NEXT}(['-]{_NEXT})?){{0,3}}$",
-}
-"""JSON schema of a short name: a letter first, up to four words, no punctuation. It keeps small models from rambling;
-methods put it into the schema only, so that another model's slip costs one name and not the whole reply."""
 
 _MAX_SLUG = 48
 _WORD = re.compile(r"[^\W_]+")
@@ -41,6 +37,19 @@ _PLACEHOLDERS = frozenset(
     )
 )
 _APOSTROPHES = str.maketrans("", "", "'’‘`´")  # noqa: RUF001
+
+
+def form_of(n_words: int) -> JsonDict:
+    """Return the JSON schema of a short name: a letter first, up to so many words, no punctuation.
+
+    It keeps small models from rambling; methods put it into the schema only, so that another model's slip costs one
+    name and not the whole reply.
+    """
+    word = rf"{_NEXT}(['-]{_NEXT})?"
+    return {"maxLength": 28, "pattern": rf"^{_FIRST}{word}( {word}){{0,{n_words - 1}}}$"}
+
+
+CONCEPT_FORM = form_of(n_words=4)
 
 
 def normalise(name: str) -> str:
@@ -73,6 +82,25 @@ def concept_id(entity_type: str, name: str) -> tuple[str, str]:
     if not _SLUG.fullmatch(slug) or len(slug) > _MAX_SLUG:
         slug = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{entity_type.casefold()}:{slug}", canonical
+
+
+def check_distinct(config: Any, name: str, entity_type: str) -> None:
+    """Check that a list of names in a configuration gives each concept once.
+
+    Args:
+        config: holds the list as an attribute.
+        name: of the attribute.
+        entity_type: of the concepts.
+
+    Raises:
+        ConfigError: naming those that are empty or equal.
+    """
+    given = getattr(config, name)
+    names = [concept_id(entity_type, one)[1] for one in given]
+    wrong = [one for one, canonical in zip(given, names, strict=True) if not canonical or names.count(canonical) > 1]
+    if wrong:
+        msg = f"`{name}` holds {wrong}, which are empty or equal; give each one name"
+        raise ConfigError(msg)
 
 
 def is_placeholder(words: str) -> bool:

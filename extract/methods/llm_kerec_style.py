@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.config import JsonDict
 
 from extract.documents import clean
-from extract.ground import CONCEPT_FORM, concept_id, is_placeholder, normalise
+from extract.ground import CONCEPT_FORM, check_distinct, concept_id, is_placeholder, normalise
 from extract.histories import items_by_popularity, train_histories
 from extract.method import Facts, Method, Rejected, Unit, check_ranges
 from kg.graph import Graph
@@ -25,7 +25,6 @@ _MAX_TITLE = 120
 _MAX_NAME = 32
 _STRICT = ConfigDict(extra="forbid")
 _AT_LEAST_ONE: JsonDict = {"minItems": 1}
-_Name: Any = Annotated[str, Field(min_length=1, max_length=_MAX_NAME, json_schema_extra=CONCEPT_FORM)]
 _Kind: Any = Literal["substitute", "second completes first", "first completes second", "both", "none"]
 Pair = tuple[str, str]
 
@@ -34,7 +33,7 @@ class LLMKERecStyle(Method, name="llm_kerec_style"):
     r"""Name the entities of items, and ask of pairs of them whether they are substitutes, complements or neither.
 
     1. Entities: items in order of falling number of train interactions; the reply names up to `n_entities` things that
-       each is or is about. The triple (i, `has_entity`, e).
+       each is or is about, of the `dictionary` where one is given. The triple (i, `has_entity`, e).
     2. Pairs: entities in order of the train interactions of their items, cut into head (the first `n_head`), torso (the
        next `n_torso`) and tail. At most `max_pairs` pairs are asked, in this order: head with head, all; head with
        torso, those that most users have together in train; each of the tail with the entity of head and torso whose
@@ -45,7 +44,8 @@ class LLMKERecStyle(Method, name="llm_kerec_style"):
        of confidence 0 is no edge for a recommender and is kept: a negative sample, which is not asked again.       (2)
     5. The reason stands in the reply, which the source of each triple keeps.
 
-    Rejected, with these reasons: `placeholder`, `duplicate`, `repeats_title` (an item is no entity of itself).
+    Rejected, with these reasons: `placeholder`, `duplicate`, `repeats_title` (an item is no entity of itself),
+    `not_in_dictionary`.
 
     Limits: whether a pair is judged right is not checked here; that substitutes are a choice of their own keeps models
     from calling them complements.
@@ -57,12 +57,12 @@ class LLMKERecStyle(Method, name="llm_kerec_style"):
 
     Deviations:
         Reconstruction from abstract and summaries, hence its name. The paper's entities come from a BERT-CRF over a
-        curated dictionary, here from the model itself. The rule of segments (1), three answers in place of two,
-        directions, (2) and the prompts are ours. The weight decision model and the dual-view recommender are not part
-        of this method.
+        curated dictionary; here the model chooses from one that is given, or names its own. The rule of segments (1),
+        three answers in place of two, directions, (2) and the prompts are ours. The weight decision model and the
+        dual-view recommender are not part of this method.
     """
 
-    prompt = "llm_kerec_style.v1"
+    prompt = "llm_kerec_style.v2"
     later_prompts = ("llm_kerec_style_pair.v1",)
 
     @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class LLMKERecStyle(Method, name="llm_kerec_style"):
             n_head: so many entities are the head.
             n_torso: so many after them are the torso.
             max_pairs: the budget of step 3, in questions.
+            dictionary: the entities that may be named; empty: the model's own words.
         """
 
         max_items: int = 1000
@@ -82,17 +83,22 @@ class LLMKERecStyle(Method, name="llm_kerec_style"):
         n_head: int = 20
         n_torso: int = 80
         max_pairs: int = 1000
+        dictionary: tuple[str, ...] = ()
 
         def __post_init__(self) -> None:
-            """Check the ranges."""
+            """Check the ranges, and that no entity of the dictionary is empty or given twice."""
             bounds = {"max_items": (1, 10**9), "n_entities": (1, 10), "n_head": (1, 10**4), "n_torso": (0, 10**5)}
             check_ranges(self, {**bounds, "max_pairs": (0, 10**9)})
+            check_distinct(self, "dictionary", CONCEPT)
 
     config: Config
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        names: Any = Annotated[list[_Name], Field(max_length=config.n_entities, json_schema_extra=_AT_LEAST_ONE)]
+        allowed: JsonDict = {"enum": list(config.dictionary)} if config.dictionary else CONCEPT_FORM
+        name: Any = Annotated[str, Field(min_length=1, max_length=_MAX_NAME, json_schema_extra=allowed)]
+        names: Any = Annotated[list[name], Field(max_length=config.n_entities, json_schema_extra=_AT_LEAST_ONE)]
+        self._known = {concept_id(CONCEPT, name)[0] for name in config.dictionary}
         self.Reply = create_model("LlmKerecEntities", __config__=_STRICT, entities=(names, ...))
 
     def units(self, graph: Graph) -> Iterator[Unit]:
@@ -104,7 +110,8 @@ class LLMKERecStyle(Method, name="llm_kerec_style"):
         for item, name, text in items_by_popularity(graph)[: self.config.max_items]:
             title, about = clean(name, _MAX_TITLE), clean(text)
             if about or title not in ("", item):
-                yield Unit(item, {"title": title, "text": about, "n_entities": self.config.n_entities})
+                known = {"n_entities": self.config.n_entities, "dictionary": list(self.config.dictionary)}
+                yield Unit(item, {"title": title, "text": about, **known})
 
     def facts(self, reply: BaseModel, unit: Unit, graph: Graph) -> Facts:
         """Turn names into entities of the item.
@@ -121,6 +128,7 @@ class LLMKERecStyle(Method, name="llm_kerec_style"):
             entity, name = concept_id(CONCEPT, clean(written, _MAX_NAME))
             fault = "placeholder" if is_placeholder(words) or not name else "duplicate" if entity in entities else ""
             fault = fault or ("repeats_title" if words == normalise(unit.variables["title"]) else "")
+            fault = fault or ("not_in_dictionary" if self._known and entity not in self._known else "")
             if fault:
                 rejected.append(Rejected(fault, written))
             else:

@@ -12,10 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.config import JsonDict
 
 from extract.documents import clean
-from extract.ground import CONCEPT_FORM, concept_id, is_placeholder, normalise
+from extract.ground import CONCEPT_FORM, check_distinct, concept_id, form_of, is_placeholder, normalise
 from extract.method import Facts, Method, Rejected, Unit, check_ranges
 from extract.reviews import Review, ReviewFile
-from kg.errors import ConfigError
 from kg.graph import Graph
 
 ASPECT = "Aspect"
@@ -27,7 +26,9 @@ _MAX_FOUND = 6
 _STRICT = ConfigDict(extra="forbid")
 _Name: Any = Annotated[str, Field(min_length=1, max_length=_MAX_NAME, json_schema_extra=CONCEPT_FORM)]
 _AT_LEAST_ONE: JsonDict = {"minItems": 1}  # small models rather say nothing; nothing is still a valid reply
-_Names: Any = Annotated[list[_Name], Field(max_length=_MAX_FOUND, json_schema_extra=_AT_LEAST_ONE)]
+_Short: Any = Annotated[str, Field(min_length=1, max_length=_MAX_NAME, json_schema_extra=form_of(n_words=2))]
+_Names: Any = Annotated[list[_Short], Field(max_length=_MAX_FOUND, json_schema_extra=_AT_LEAST_ONE)]
+_NONE = "none"  # as the prompt of the labels says it
 
 
 class _Reviews:
@@ -50,7 +51,8 @@ class SAGCN(Method, name="sagcn"):
        first); the reply names aspects.
     2. Merge: one question with the `n_names` most frequent names; the reply puts names of one aspect together. The
        `n_aspects` aspects that most items have are the list A. With `aspects` given, steps 1 and 2 are left out.
-    3. Label: one question for each train review; the reply names the aspects of A that the review speaks of.
+    3. Label: one question for each train review; the reply names the aspects of A that the review speaks of, or says
+       that it speaks of none of them.
     4. Graph: for each aspect a of A a bipartite graph of its own, the triples (u, `aspect/a`, i) where the train review
        of i by u speaks of a; unweighted (confidence 1).                                                            (1)
 
@@ -72,7 +74,7 @@ class SAGCN(Method, name="sagcn"):
     """
 
     prompt = "sagcn.v1"
-    later_prompts = ("sagcn_merge.v1", "sagcn_label.v1")
+    later_prompts = ("sagcn_merge.v1", "sagcn_label.v2")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -106,11 +108,7 @@ class SAGCN(Method, name="sagcn"):
             """Check the ranges, and that no aspect is empty or given twice."""
             bounds = {"n_items": (1, 10**6), "n_reviews": (1, 20), "n_names": (1, 200), "n_aspects": (1, 30)}
             check_ranges(self, {**bounds, "max_reviews": (1, 10**9)})
-            names = [concept_id(ASPECT, aspect)[1] for aspect in self.aspects]
-            wrong = [a for a, name in zip(self.aspects, names, strict=True) if not name or names.count(name) > 1]
-            if wrong:
-                msg = f"`aspects` holds {wrong}, which are empty or equal; give each aspect one name"
-                raise ConfigError(msg)
+            check_distinct(self, "aspects", ASPECT)
 
     config: Config
     Reply = create_model("SagcnAspects", __config__=_STRICT, aspects=(_Names, ...))
@@ -217,16 +215,17 @@ class _Label(Method):
     """Ask which aspects of the list a review is about."""
 
     name = "sagcn_label"
-    prompt = "sagcn_label.v1"
+    prompt = "sagcn_label.v2"
 
     def __init__(self, config: SAGCN.Config, aspects: list[str]) -> None:
         super().__init__(config)
         self._reviews = _Reviews(config)
         self._aspects = {concept_id(ASPECT, aspect)[1]: aspect for aspect in aspects}
-        allowed: JsonDict = {"enum": list(self._aspects)}
+        allowed: JsonDict = {"enum": [*self._aspects, _NONE]}
         label: Any = Annotated[str, Field(max_length=200, json_schema_extra=allowed)]
-        at_most: JsonDict = {"maxItems": len(aspects)}  # a label said twice costs that label, not the reply
-        labels: Any = Annotated[list[label], Field(max_length=100, json_schema_extra=at_most)]
+        # Small models rather say nothing, so "none" has to be said; a label said twice costs that label, not the reply.
+        bounds: JsonDict = {"minItems": 1, "maxItems": len(aspects)}
+        labels: Any = Annotated[list[label], Field(max_length=100, json_schema_extra=bounds)]
         self.Reply = create_model("SagcnLabels", __config__=_STRICT, aspects=(labels, ...))
 
     def units(self, graph: Graph) -> Iterator[Unit]:
@@ -236,7 +235,7 @@ class _Label(Method):
 
     def facts(self, reply: BaseModel, unit: Unit, graph: Graph) -> Facts:
         ((user, item),) = unit.shown
-        found, rejected = _named(reply.model_dump()["aspects"])
+        found, rejected = _named([a for a in reply.model_dump()["aspects"] if a != _NONE])
         rejected += [Rejected("unknown_aspect", name) for name in found.values() if name not in self._aspects]
         relations = [relation_of(name) for name in found.values() if name in self._aspects]
         triple = {"head": user, "tail": item, "confidence": 1.0}

@@ -14,6 +14,7 @@ from extract.methods.llm_kerec_style import COMPLEMENTS, HAS_ENTITY, SUBSTITUTES
 from extract.provider import Request
 from extract.providers.replay import Replay
 from extract.steps import extract_steps
+from extract.template import load_prompt
 from gnn.data import TrainingGraph
 from kg.ckg import CollaborativeKG
 from kg.errors import ConfigError
@@ -72,6 +73,19 @@ def test_a_pair_that_was_judged_is_not_asked_again() -> None:
         sources=graph.sources.to_pylist(),
     ))  # fmt: skip
     assert letters(known) == ["ac", "bc"]
+
+
+def test_a_dictionary_is_shown_and_bounds_what_may_be_named() -> None:
+    method = LLMKERecStyle(LLMKERecStyle.Config(dictionary=("crime", "love story")))
+    unit = next(method.units(toy_graph()))
+    assert "out of these: crime, love story." in load_prompt(method.prompt).render(unit.variables)
+    schema = method.Reply.model_json_schema()["properties"]["entities"]["items"]
+    assert schema["enum"] == ["crime", "love story"]
+    facts = method.facts(method.Reply.model_validate({"entities": ["Love story", "war"]}), unit, toy_graph())
+    assert [t["tail"] for t in facts.rows["triples"]] == ["concept:love-story"]
+    assert [(r.reason, r.what) for r in facts.rejected] == [("not_in_dictionary", "war")]
+    with pytest.raises(ConfigError, match=r"`dictionary` holds \['a b', 'A-b'\], which are empty or equal"):
+        LLMKERecStyle.Config(dictionary=("a b", "c", "A-b"))
 
 
 @given(st.lists(st.text("abcdefgh", min_size=1, max_size=3), min_size=1, max_size=8), st.integers(0, 30))

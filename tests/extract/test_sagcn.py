@@ -65,7 +65,7 @@ def test_no_review_of_valid_or_test_is_read(tmp_path: Path) -> None:
 def test_names_are_merged_before_reviews_are_labelled(tmp_path: Path) -> None:
     result, requests = run(tmp_path)
     labels = [r for r in requests if "<review>" in r.prompt]
-    assert {tuple(r.schema["properties"]["aspects"]["items"]["enum"]) for r in labels} == {("price", "sound")}
+    assert {tuple(r.schema["properties"]["aspects"]["items"]["enum"]) for r in labels} == {("price", "sound", "none")}
     assert {k: r.count for k, r in result.summary.rejects.items()} == {
         "unknown_aspect": 3, "duplicate": 2, "unknown_number": 1,
     }  # fmt: skip
@@ -81,6 +81,15 @@ def test_a_published_list_of_aspects_leaves_out_the_first_two_steps(tmp_path: Pa
     result, requests = run(tmp_path, aspects=("price", "ease of use"))
     assert len(requests) == result.summary.total == 4
     assert set(result.graph.triples["relation"].to_pylist()) == {"aspect/price"}
+
+
+def test_none_has_to_be_said_and_is_no_aspect(tmp_path: Path) -> None:
+    method = SAGCN(SAGCN.Config(reviews=_REVIEWS, aspects=("price",)))
+    provider = scripted(lambda _: json.dumps({"aspects": ["none"]}))
+    result = extract_steps(method, toy_graph(), provider, tmp_path / "ledger")
+    assert provider.requests[0].schema["properties"]["aspects"]["minItems"] == 1
+    assert result.summary.empty == result.summary.total == 4
+    assert result.summary.rejects == {}
 
 
 def test_an_aspect_of_several_words_is_one_relation() -> None:
