@@ -184,6 +184,7 @@ class _Run:
             retries=asked.retries,
             set_aside_reasons=outcome.set_aside.reasons(),
             rejects=fragment.rejects.reasons(),
+            grounded=fragment.grounded,
             duplicates=fragment.duplicates,
             prompt_tokens=asked.prompt_tokens,
             completion_tokens=asked.completion_tokens,

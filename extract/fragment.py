@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from extract.chain import Chain, storable
 from extract.method import Facts, Method, Rejected
+from extract.quotes import ReplySources
 from extract.summary import Tally
 from extract.template import Prompt
 from kg.errors import SchemaError, did_you_mean
@@ -76,6 +77,7 @@ class Fragment:
         self.facts: dict[str, Counter[str]] = defaultdict(Counter)
         self.rejects = Tally()
         self.duplicates = 0
+        self.grounded = 0
 
     def add(self, chain: Chain, facts: Facts) -> tuple[int, int]:
         """Take the facts of one valid reply.
@@ -91,23 +93,25 @@ class Fragment:
             SchemaError: if the method gives a table or column that does not exist: its fault, whatever the reply says.
         """
         _check_tables(self._method, facts.rows)
-        source = self._source_row(chain)
+        sources = ReplySources(self._source_row(chain), chain.unit)
         rejected = list(facts.rejected)
         self._new_hyperedges.clear()
-        n_facts = 0
+        n_facts, used = 0, dict[str, None]()
         for table in _GIVEN:
             if table == "hyperedges":
                 self._with_members = {m["hyperedge_id"] for m in facts.rows.get("members", []) if self._joins(m)}
             given = facts.rows.get(table)
             if not given:
                 continue
-            rows, refused = self._keep(table, given, source["source"])
+            rows, refused = self._keep(table, given, sources)
             rejected += refused
             n_facts += len(rows) if table != "entities" else 0
+            used |= dict.fromkeys(row["source"] for row in rows if table in _HAS_SOURCE)
             self._rows[table] += rows
         if n_facts:
-            self._rows["sources"].append(source)
+            self._rows["sources"] += [sources.rows[source] for source in used or sources.rows]
         self.rejects.add(rejected)
+        self.grounded += facts.n_grounded
         self._flush(_FLUSH_AT)
         return n_facts, len(rejected)
 
@@ -117,13 +121,13 @@ class Fragment:
         self._flush(1)
         return Graph.from_tables(**{name: pa.concat_tables(chunks) for name, chunks in self._chunks.items()})
 
-    def _keep(self, table: str, given: Iterable[Row], source: str) -> tuple[list[Row], list[Rejected]]:
+    def _keep(self, table: str, given: Iterable[Row], sources: ReplySources) -> tuple[list[Row], list[Rejected]]:
         kept: dict[tuple[Any, ...], Row] = {}
         rejected = []
         for one in given:
-            row = {"source": source, **one} if table in _HAS_SOURCE else one
-            reason = "bad_row" if _is_misfit(table, row) else self._refuse(table, row)
-            if reason:
+            row = sources.cite(one) if table in _HAS_SOURCE else one
+            reason = self._refuse(table, row)
+            if row is None or reason:
                 rejected.append(Rejected(reason, f"{table}: {one}"))
                 continue
             key = tuple(row.get(column) for column in TABLES[table].key)
@@ -135,8 +139,10 @@ class Fragment:
             self._enter(table, row)
         return list(kept.values()), rejected
 
-    def _refuse(self, table: str, row: Row) -> str:
-        """Return why a well-formed row cannot stand; empty where it can."""
+    def _refuse(self, table: str, row: Row | None) -> str:
+        """Return why a row cannot stand; empty where it can."""
+        if row is None or _is_misfit(table, row):
+            return "quote_not_in_text" if row is None else "bad_row"
         if table == "entities":
             known = self._type_of(row["entity_id"])
             return "conflicting_type" if known not in (None, row["type"]) else ""
@@ -205,6 +211,7 @@ def _check_tables(method: str, given: Mapping[str, list[Row]]) -> None:
             msg = f"method `{method}` gives rows of the table `{table}`; {did_you_mean(table, _GIVEN)}"
             raise SchemaError(msg)
         columns = [column.name for column in _COLUMNS[table] if column.name != "source"]
+        columns += ["quote"] if table == "triples" else []
         for column in sorted({c for row in rows for c in row}.difference(columns)):
             msg = f"method `{method}` gives the column `{column}` of `{table}`; {did_you_mean(column, columns)}"
             raise SchemaError(msg)

@@ -45,12 +45,15 @@ class Facts:
     """Rows that one reply gave, without their `source` column: the engine writes it.
 
     Attributes:
-        rows: table name (entities, triples, hyperedges, members, texts) -> row dictionaries.
+        rows: table name (entities, triples, hyperedges, members, texts) -> row dictionaries. A triple may have a
+            `quote`, the words that state it: the engine keeps it only if they stand in what the unit shows.
         rejected: what was dropped, and why.
+        n_grounded: names that were found in the catalogue; those that were not stand in `rejected`.
     """
 
     rows: Mapping[str, list[dict[str, Any]]]
     rejected: list[Rejected] = field(default_factory=list)
+    n_grounded: int = 0
 
 
 class Method(Registered, package="extract.methods"):

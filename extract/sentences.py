@@ -22,9 +22,9 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 class SentenceFacts(Method):
-    """Ask which facts a sentence states, and keep those whose quote stands in it.
+    """Ask which facts a sentence states, and keep those whose quote stands in it, as the engine checks.
 
-    Rejected, with these reasons: `unknown_relation`, `placeholder`, `quote_not_in_text`, `duplicate`.
+    Rejected, with these reasons: `unknown_relation`, `placeholder`, `duplicate`, and by the engine `quote_not_in_text`.
 
     Args:
         examples: sentences; their gold facts are not shown.
@@ -75,19 +75,18 @@ class SentenceFacts(Method):
         entities: dict[str, dict[str, Any]] = {}
         triples: dict[Fact, dict[str, Any]] = {}
         rejected = []
-        text = _plain(unit.variables["sentence"])
         for said in reply.model_dump()["facts"]:
             ends = [(concept_id("Name", clean(said[end]))[0], clean(said[end], _MAX_NAME)) for end in ("head", "tail")]
             key = (ends[0][0], relation_name(said["relation"]), ends[1][0])
             fault = "" if key[1] in self._relations else "unknown_relation"
             fault = fault or ("placeholder" if any(is_placeholder(normalise(name)) for _, name in ends) else "")
-            fault = fault or ("" if _plain(said["quote"]) in text else "quote_not_in_text")
             fault = fault or ("duplicate" if key in triples else "")
             if fault:
                 rejected.append(Rejected(fault, f"{key[1]}({ends[0][1]}, {ends[1][1]}): {said['quote']}"))
                 continue
             entities |= {i: {"entity_id": i, "type": "Name", "name": name} for i, name in ends if i not in entities}
-            triples[key] = {"head": key[0], "relation": key[1], "tail": key[2], "confidence": 1.0}
+            triple = {"head": key[0], "relation": key[1], "tail": key[2], "confidence": 1.0}
+            triples[key] = triple | {"quote": said["quote"]}
         return Facts({"entities": list(entities.values()), "triples": list(triples.values())}, rejected)
 
 
@@ -120,7 +119,3 @@ def ask_sentences(
     for row in result.graph.triples.to_pylist():
         said.setdefault(unit_of[row["source"]], []).append((names[row["head"]], row["relation"], names[row["tail"]]))
     return {unit: tuple(facts) for unit, facts in said.items()}, result
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())

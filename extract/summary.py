@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from extract.chain import storable
+from extract.ground import AMBIGUOUS, NOT_IN_CATALOGUE
 from extract.method import Rejected
 
 _N_EXAMPLES = 3
@@ -44,6 +45,7 @@ class Summary:
         retries: requests sent again after a passing error.
         set_aside_reasons: why units were set aside, by code; the examples name the units.
         rejects: parts of replies that became no fact, by code.
+        grounded: names that a method looked up in the catalogue and found there.
         duplicates: rows that said what another row had said.
         prompt_tokens: read in this run.
         completion_tokens: written in this run.
@@ -72,6 +74,7 @@ class Summary:
     retries: int
     set_aside_reasons: Mapping[str, Reason]
     rejects: Mapping[str, Reason]
+    grounded: int
     duplicates: int
     prompt_tokens: int
     completion_tokens: int
@@ -83,9 +86,16 @@ class Summary:
     tokens_per_s: float
     facts: Mapping[str, Mapping[str, int]]
 
+    @property
+    def ungrounded_share(self) -> float | None:
+        """Share of the names that were looked up in the catalogue and are absent or ambiguous; None if none was."""
+        refused = sum(self.rejects[code].count for code in (NOT_IN_CATALOGUE, AMBIGUOUS) if code in self.rejects)
+        return refused / (refused + self.grounded) if refused + self.grounded else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON values, with the examples."""
         return asdict(self) | {
+            "ungrounded_share": self.ungrounded_share,
             "set_aside_reasons": _plain(self.set_aside_reasons),
             "rejects": _plain(self.rejects),
             "facts": {table: dict(counts) for table, counts in self.facts.items()},

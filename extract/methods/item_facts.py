@@ -1,5 +1,6 @@
 """`item_facts`: facts about one item, under the relations of a domain schema."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from kg.terms import ITEM
 _MAX_TAIL = 80
 _MAX_TITLE = 120
 _MAX_WORDS = 4
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
 
 
 class ItemFacts(Method, name="item_facts"):
@@ -31,7 +33,8 @@ class ItemFacts(Method, name="item_facts"):
     3. Facts: a triple (item, relation, tail) for each tail that is kept. A tail of type Item must name an item of the
        catalogue; any other becomes an entity whose id is its type and its normalised name.
     4. Confidence, a rule, not a word of the model: c(i, r, t) = `confidence_in_text` if every word of t stands in the
-       title or text of i, `confidence_from_memory` otherwise.                                                      (1)
+       title or text of i, `confidence_from_memory` otherwise. Where a sentence of the text has all words of t, it
+       is the quote that the fact rests on.                                                                         (1)
 
     Rejected, with these reasons: `placeholder` (nothing, or a word such as "unknown" or "theme"), `too_long` (more
     than four words: no name of a concept), `repeats_title`, `repeats_prompt` (a relation or words of its description),
@@ -119,10 +122,11 @@ class ItemFacts(Method, name="item_facts"):
         """
         entities: dict[str, dict[str, Any]] = {}
         triples: dict[tuple[str, str], dict[str, Any]] = {}
-        rejected = []
+        rejected, n_grounded = [], 0
         given = reply.model_dump(by_alias=True)
         for name, written in [(name, tail) for name, tails in given.items() for tail in tails]:
             entity = self._tail(self.relations[name], clean(written, _MAX_TAIL), unit, graph)
+            n_grounded += entity == "self_loop" if isinstance(entity, str) else entity["type"] == ITEM
             if isinstance(entity, dict) and (name, entity["entity_id"]) in triples:
                 entity = "duplicate"
             if isinstance(entity, str):
@@ -132,8 +136,10 @@ class ItemFacts(Method, name="item_facts"):
             if entity["type"] != ITEM:
                 entities[tail] = entity
             confidence = self._confidence(written, unit)
-            triples[name, tail] = {"head": unit.unit_id, "relation": name, "tail": tail, "confidence": confidence}
-        return Facts({"entities": list(entities.values()), "triples": list(triples.values())}, rejected)
+            triple = {"head": unit.unit_id, "relation": name, "tail": tail, "confidence": confidence}
+            quote = _sentence_with(written, unit.variables["text"])
+            triples[name, tail] = triple | ({"quote": quote} if quote else {})
+        return Facts({"entities": list(entities.values()), "triples": list(triples.values())}, rejected, n_grounded)
 
     def _tail(self, relation: Relation, tail: str, unit: Unit, graph: Graph) -> dict[str, Any] | str:
         """Return the row of the tail's entity, or the reason why it is rejected."""
@@ -172,6 +178,12 @@ class ItemFacts(Method, name="item_facts"):
         shown = set(normalise(f"{unit.variables['title']} {unit.variables['text']}").split())
         is_in_text = set(normalise(tail).split()) <= shown
         return self.config.confidence_in_text if is_in_text else self.config.confidence_from_memory
+
+
+def _sentence_with(tail: str, text: str) -> str:
+    """Return the first sentence of a text that has all words of a tail; empty if none has."""
+    words = set(normalise(tail).split())
+    return next((s for s in _SENTENCE_END.split(text) if words and words <= set(normalise(s).split())), "")
 
 
 def _chosen(schema: DomainSchema, names: tuple[str, ...]) -> dict[str, Relation]:

@@ -352,17 +352,18 @@ class _Extend(_Step):
 
     def facts(self, reply: BaseModel, unit: Unit, graph: Graph) -> Facts:
         chain, rows = self.chains(graph)[_key(unit)], no_rows()
-        rejected, seen = list[Rejected](), set[str]()
+        rejected, seen, n_grounded = list[Rejected](), set[str](), 0
         for title in reply.model_dump()["titles"]:
             found = self.words(graph).ground(clean(title, MAX_TITLE))
             item = found.entity_id or ""
+            n_grounded += bool(item)
             reason = found.reason or ("repeats_chain" if item in chain.items else "duplicate" if item in seen else "")
             if reason:
                 rejected.append(Rejected(reason, title))
                 continue
             seen.add(item)
             add_chain(rows, _EXTENSION, Chain((*chain.items, item), chain.reason, chain.user, is_extended=True))
-        return Facts(rows, rejected)
+        return Facts(rows, rejected, n_grounded)
 
 
 def _key(unit: Unit) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from extract.documents import clean
-from extract.ground import Catalogue, concept_id
+from extract.ground import AMBIGUOUS, NOT_IN_CATALOGUE, Catalogue, concept_id
 from extract.method import Facts, Rejected, Unit
 from extract.recorded import Recording, read_rows
 from kg.graph import Graph
@@ -106,7 +106,9 @@ class Agent4Rec(Recording, name="agent4rec"):
             rows["members"] += [{"hyperedge_id": edge, "entity_id": e, "role": role} for e, role in members]
             texts = {"taste": clean(said["taste"]), "reason": clean(said["reason"])}
             rows["texts"] += [{"entity_id": edge, "kind": k, "text": text} for k, text in texts.items() if text]
-        return Facts(rows, rejected)
+        n_titles = sum(len(said["titles"]) for said in reply.model_dump()["tastes"])
+        n_refused = sum(one.reason in (AMBIGUOUS, NOT_IN_CATALOGUE) for one in rejected)
+        return Facts(rows, rejected, n_titles - n_refused)
 
     def _items(self, titles: list[str], shown: set[str], rejected: list[Rejected]) -> Iterator[str]:
         seen = set[str]()

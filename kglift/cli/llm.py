@@ -81,6 +81,8 @@ def extract(
         print_json(summary)
     else:
         print_rows(f"{method}: {out}", ["what", "number"], _flat(summary))
+        if (share := found.summary.ungrounded_share) is not None:
+            say(f"{share:.0%} of the names that it looked up in the catalogue were rejected: absent or ambiguous")
     if found.summary.set_aside:
         say(f"{found.summary.set_aside} units were set aside: `kglift extract status` names them, `retry` reopens them")
         raise typer.Exit(_SET_ASIDE)

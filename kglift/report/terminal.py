@@ -72,6 +72,11 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{e['method']}: {e['model']} answered {e['done'] + e['empty'] + e['rejected']:,} of {e['total']:,} units, "
             f"{sum(r['count'] for r in e['rejects'].values()):,} parts rejected, {e['paid_tokens']:,} tokens, "
-            f"cost {e['paid_cost']:.2f}, {format_seconds(e['seconds'])}"
+            f"cost {e['paid_cost']:.2f}, {format_seconds(e['seconds'])}{_ungrounded(e)}"
         )
     return lines
+
+
+def _ungrounded(extraction: Mapping[str, Any]) -> str:
+    share = extraction.get("ungrounded_share")
+    return "" if share is None else f"; {share:.0%} of the names of items that it gave are not in the catalogue"

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from extract.engine_config import EngineConfig
 from extract.method import Facts, Method, Unit
 from extract.providers.scripted import Scripted
+from extract.quotes import ReplySources
 from extract.steps import extract_steps
 from extract.template import load_prompt
 from kg.check import check
@@ -96,7 +97,7 @@ class MethodContract:
         reply = data.draw(replies(method.Reply))
         facts = method.facts(reply, unit, graph)
         assert facts == method.facts(reply, unit, graph)
-        fragment = graph_of(facts, graph)
+        fragment = graph_of(facts, unit, graph)
         assert set(fragment.ids_of("Item")) == set(graph.ids_of("Item"))
         assert set(fragment.ids_of("User")) == set(graph.ids_of("User"))
         assert all(r.reason and re.fullmatch("[a-z_]+", r.reason) for r in facts.rejected)
@@ -138,14 +139,15 @@ class MethodContract:
         assert re.search(r"^\s*Deviations:\n", self.method_class.__doc__, re.MULTILINE)
 
 
-def graph_of(facts: Facts, base: Graph) -> Graph:
-    """Validate the rows of one reply together with the data set they speak of."""
-    sourced = ("triples", "hyperedges", "texts")
-    rows = {t: [{**r, "source": "llm:test"} if t in sourced else r for r in rs] for t, rs in facts.rows.items()}
+def graph_of(facts: Facts, unit: Unit, base: Graph) -> Graph:
+    """Validate the rows of one reply together with the data set they speak of; every quote must stand in the unit."""
+    sourced, sources = ("triples", "hyperedges", "texts"), ReplySources(dict(_SOURCE), unit)
+    rows = {t: [sources.cite(r) if t in sourced else r for r in given] for t, given in facts.rows.items()}
+    assert not any(row is None for given in rows.values() for row in given)
     known = set(base.entities["entity_id"].to_pylist())
     new = [e for e in rows.get("entities", []) if e["entity_id"] not in known]
     rows["entities"] = [*base.entities.to_pylist(), *new]
-    return concat(base, Graph.from_rows(**rows, sources=[_SOURCE]))
+    return concat(base, Graph.from_rows(**rows, sources=list(sources.rows.values())))
 
 
 def replies(model: type[BaseModel]) -> st.SearchStrategy[BaseModel]:

@@ -1,9 +1,16 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.ground import AMBIGUOUS, NOT_IN_CATALOGUE, Catalogue, concept_id, is_placeholder, normalise
+from extract.methods.item_facts import ItemFacts
+from extract.steps import extract_steps
+from tests.extract.asking import scripted
+from tests.toy import toy_graph
 
 _FILMS = {
     "item:1": "Usual Suspects, The (1995)",
@@ -108,3 +115,16 @@ def test_an_encoder_may_say_what_is_near() -> None:
     vectors = {"film": [1.0, 0.0], "food": [0.0, 1.0], "motion picture": [0.9, 0.2]}
     encode = lambda some: np.array([vectors[s] for s in some], np.float32)  # noqa: E731
     assert Catalogue({"i1": "Film", "i2": "Food"}, 0.9, encode).ground("Motion picture").entity_id == "i1"
+
+
+def test_the_share_of_names_that_the_catalogue_lacks_is_told(tmp_path: Path) -> None:
+    method = ItemFacts(ItemFacts.Config(relations=("similar_to",), max_items=2))
+    said = iter([["3", "Nobody's Film"], ["2"]])
+    provider = scripted(lambda _: json.dumps({"similar_to": next(said)}))
+    summary = extract_steps(method, toy_graph(), provider, tmp_path / "ledger").summary
+    assert (summary.grounded, summary.rejects["not_in_catalogue"].count) == (2, 1)
+    assert summary.ungrounded_share == pytest.approx(1 / 3)
+    assert summary.to_dict()["ungrounded_share"] == summary.ungrounded_share
+    moods = ItemFacts(ItemFacts.Config(relations=("has_mood",), max_items=1))
+    provider = scripted(lambda _: json.dumps({"has_mood": ["dark"]}))
+    assert extract_steps(moods, toy_graph(), provider, tmp_path / "ledger").summary.ungrounded_share is None

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.score import Example, Ontology, score
-from extract.sentences import SentenceFacts, ask_sentences
-from kg.graph import Graph
+from extract.sentences import ask_sentences
 from tests.extract.asking import scripted
 
 _HEAT = Example("1", "Heat: The Film is directed by Michael Mann.", (("Heat: The Film", "director", "Michael Mann"),))
@@ -26,16 +25,16 @@ def test_facts_with_their_quote_are_scored(tmp_path: Path) -> None:
     assert "Michael Mann" in provider.requests[0].prompt
 
 
-def test_what_the_sentence_does_not_say_is_rejected_with_its_reason() -> None:
-    method = SentenceFacts([_HEAT], _ONTOLOGY)
-    (unit,) = method.units(Graph.from_tables())
-    given = [said("a film by Mann"), said(relation="cast_member"), said(relation="genre"), said(tail="unknown")]
-    given += [said(), said()]
-    facts = method.facts(method.Reply.model_validate({"facts": given}), unit, Graph.from_tables())
-    assert [r.reason for r in facts.rejected] == [
-        "quote_not_in_text", "unknown_relation", "placeholder", "duplicate",
-    ]  # fmt: skip
-    assert [t["relation"] for t in facts.rows["triples"]] == ["cast member", "director"]
+def test_what_the_sentence_does_not_say_is_rejected_with_its_reason(tmp_path: Path) -> None:
+    given = [said("a film by Mann", tail="Mann"), said(relation="cast_member"), said(relation="genre")]
+    given += [said(tail="unknown"), said(), said()]
+    provider = scripted([json.dumps({"facts": given})])
+    facts, result = ask_sentences([_HEAT], _ONTOLOGY, provider, tmp_path / "ledger")
+    assert {reason: found.count for reason, found in result.summary.rejects.items()} == dict.fromkeys(
+        ("quote_not_in_text", "unknown_relation", "placeholder", "duplicate"), 1
+    )
+    assert [relation for _, relation, _ in facts["1"]] == ["cast member", "director"]
+    assert set(result.graph.sources["quote"].to_pylist()) == {"directed by MICHAEL Mann"}
 
 
 def test_a_sentence_without_an_answer_has_no_fact(tmp_path: Path) -> None:

@@ -195,7 +195,12 @@ def _summary(method, words):
             "repaired": 2,
             "retries": 1,
         },
-        **{"set_aside_reasons": {"cut_off": Reason(4, ("item:9",))}, "rejects": rejects, "duplicates": 5},
+        **{
+            "set_aside_reasons": {"cut_off": Reason(4, ("item:9",))},
+            "rejects": rejects,
+            "grounded": 3,
+            "duplicates": 5,
+        },
         **{"prompt_tokens": 12_400, "completion_tokens": 4_321, "cost": 0.0, "paid_replies": 65, "paid_tokens": 18_000},
         **{"paid_cost": 0.0, "seconds": 61.5, "tokens_per_s": 70.2, "facts": {"triples": {"has_mood": 50}}},
     ).to_dict()
