@@ -11,10 +11,12 @@ from extract.commits import Commits
 from extract.engine_config import EngineConfig
 from extract.errors import PassingProviderError, TerminalProviderError, UnitError
 from extract.ledger import Ledger
-from extract.ledger_rows import SET_ASIDE, NewReply, StoredReply, UnitState, beat, claim, release, settle_units, store
+from extract.ledger_rows import SET_ASIDE, Entry, NewReply, StoredReply, UnitState, beat
 from extract.method import Unit
 from extract.pace import Budget, Pace, n_prompt_tokens, n_tokens
 from extract.provider import Completion, Provider, Request
+from extract.slots import Slots
+from extract.time_limit import TimeLimit
 from kg.progress import Progress
 
 _GRACE_S = 30.0
@@ -73,8 +75,8 @@ class Asker:
         self._pace, self._budget = pace, budget
         wanted = config.max_in_flight or provider.max_in_flight
         self._n_slots = max(1, min(wanted, provider.max_in_flight))
-        self._slots = asyncio.Semaphore(self._n_slots)
-        self._commits = Commits(ledger)
+        self._slots, self._limit = Slots(self._n_slots), TimeLimit(config.timeout_s)
+        self._commits = Commits(ledger, questions.run)
         self.counts = Asked()
 
     async def run(self, units: Iterator[Unit], total: int, progress: Progress) -> None:
@@ -90,7 +92,8 @@ class Asker:
         began = time.monotonic()
         self._progress, self._total = progress, total
         n_tasks = self._n_slots + self._n_slots // _SPARE + 1  # some prepare or store while all slots are taken
-        workers = [asyncio.create_task(self._work(units)) for _ in range(min(n_tasks, max(total, 1)))]
+        chains = self._questions.chains(units, self._ledger)
+        workers = [asyncio.create_task(self._work(chains)) for _ in range(min(n_tasks, max(total, 1)))]
         pulse = asyncio.create_task(self._pulse())
         grace_s = _GRACE_S
         try:
@@ -122,11 +125,10 @@ class Asker:
             self._ledger.write(beat(self._ledger.runner))
             await asyncio.to_thread(self._ledger.sync)
 
-    async def _work(self, units: Iterator[Unit]) -> None:
-        for place, unit in enumerate(units):
+    async def _work(self, chains: Iterator[Chain]) -> None:
+        for place, chain in enumerate(chains):
             if self.counts.stopping:
                 return
-            chain = self._questions.follow(self._questions.start(unit), self._ledger)
             if chain.is_open:
                 await self._pursue(chain)
             else:
@@ -136,7 +138,7 @@ class Asker:
 
     async def _pursue(self, chain: Chain) -> None:
         """Ask a unit's open questions, unless another process does so first."""
-        while await self._commits.write(claim(chain.first_key, self._ledger.runner)) != [True]:
+        while not (claim := await self._commits.write(Entry(claim=chain.first_key))).is_ours:
             await asyncio.sleep(_POLL_S)
             self._check_stopping()
             chain = self._questions.follow(chain, self._ledger)
@@ -145,7 +147,8 @@ class Asker:
                 return
         was_asked = False
         try:
-            chain = self._questions.follow(chain, self._ledger)
+            if claim.is_answered:
+                chain = self._questions.follow(chain, self._ledger)
             while chain.is_open:
                 was_asked = True
                 chain = await self._ask(chain)
@@ -154,7 +157,7 @@ class Asker:
             await self._set_aside(chain, error)
         finally:
             if not was_asked or chain.is_open:  # else it was given back with the last reply
-                await self._commits.write(release(chain.first_key, self._ledger.runner))
+                await self._commits.write(Entry(release=chain.first_key))
 
     async def _ask(self, chain: Chain) -> Chain:
         request = self._questions.request(chain)
@@ -165,8 +168,7 @@ class Asker:
         answered, errors = self._questions.answered(chain, reply)
         run, seconds = self._questions.run, time.monotonic() - began
         new = NewReply(reply, run, chain.unit.unit_id, answered.attempts, request.prompt, errors, seconds)
-        is_last = () if answered.is_open else (release(chain.first_key, self._ledger.runner),)
-        await self._commits.write(store(new), *is_last)
+        await self._commits.write(Entry(store=new, release="" if answered.is_open else chain.first_key))
         self._count(completion)
         return answered
 
@@ -209,8 +211,7 @@ class Asker:
 
     async def _complete(self, request: Request) -> Completion:
         try:
-            async with asyncio.timeout(self._config.timeout_s):
-                return await self._provider.complete(request)
+            return await self._limit.keep(self._provider.complete(request))
         except TimeoutError as error:
             msg = (
                 f"no answer for unit `{request.unit_id}` within {self._config.timeout_s:g} s; "
@@ -245,7 +246,7 @@ class Asker:
                 )
                 raise error
         state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, f"{reason_of(error)}: {error}")
-        await self._commits.write(settle_units(self._questions.run, [state]))
+        await self._commits.write(Entry(settle=state))
         self._finish(chain, was_asked=True)
 
 

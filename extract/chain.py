@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,6 +16,8 @@ from extract.ledger_rows import StoredReply
 from extract.method import Method, Unit
 from extract.provider import Request
 from extract.template import Prompt
+
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,18 @@ class Questions:
         prompt = storable(self.prompt.render(unit.variables))
         key = self._key(prompt)
         return Chain(unit, key, key, prompt, 0)
+
+    def chains(self, units: Iterator[Unit], ledger: Ledger) -> Iterator[Chain]:
+        """Start the chains of units and follow them as far as the ledger goes, some at once.
+
+        Raises:
+            PromptError: if a unit's variables do not fit the template.
+        """
+        while batch := [self.start(unit) for unit in islice(units, _AT_ONCE)]:
+            known = ledger.replies([chain.key for chain in batch])
+            for chain in batch:
+                stored = known.get(chain.key)
+                yield chain if stored is None else self.follow(self.answered(chain, stored)[0], ledger)
 
     def follow(self, chain: Chain, ledger: Ledger) -> Chain:
         """Follow a chain as far as the ledger goes."""

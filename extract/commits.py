@@ -1,11 +1,10 @@
 """One transaction for what many tasks write at about the same time."""
 
 import asyncio
-from itertools import islice
 from typing import Any
 
 from extract.ledger import Ledger
-from extract.ledger_rows import Operation
+from extract.ledger_rows import Entry, enter_all
 
 
 class Commits:
@@ -16,44 +15,41 @@ class Commits:
 
     Args:
         ledger: where it is written.
+        run: the run whose units are settled.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._waiting: list[tuple[tuple[Operation[Any], ...], asyncio.Future[list[Any]]]] = []
+    def __init__(self, ledger: Ledger, run: str) -> None:
+        self._ledger, self._run = ledger, run
+        self._loop = asyncio.get_running_loop()  # asking for it again and again takes a system call each time
+        self._waiting: list[tuple[Entry, asyncio.Future[Any]]] = []
 
-    async def write(self, *operations: Operation[Any]) -> list[Any]:
-        """Run operations in the next transaction and return what they return, once it is committed.
+    async def write(self, entry: Entry) -> Any:
+        """Write an entry in the next transaction; return what became of its claim, once that is committed.
 
         Raises:
-            LedgerError: if it could not be written; nothing of the transaction was then.
+            LedgerError: if it could not be written; nothing of the entry was then.
         """
-        loop = asyncio.get_running_loop()
         if not self._waiting:
-            loop.call_soon(self._commit)
-        committed: asyncio.Future[list[Any]] = loop.create_future()
-        self._waiting.append((operations, committed))
+            self._loop.call_soon(self._commit)
+        committed: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append((entry, committed))
         return await committed
 
     def _commit(self) -> None:
         waiting, self._waiting = self._waiting, []
         try:
-            results = iter(self._ledger.write(*(one for operations, _ in waiting for one in operations)))
+            self._commit_together(waiting)
         except Exception:  # noqa: BLE001  whose fault it is shows when each is written alone
-            for operations, committed in waiting:  # what cannot be written must not take the others with it
-                self._commit_alone(operations, committed)
-            return
-        for operations, committed in waiting:
-            part = list(islice(results, len(operations)))
-            if not committed.done():
-                committed.set_result(part)
+            for one in waiting:  # what cannot be written must not take the others with it
+                try:
+                    self._commit_together([one])
+                except Exception as error:  # noqa: BLE001  the task that waits gets it
+                    if not one[1].done():
+                        one[1].set_exception(error)
 
-    def _commit_alone(self, operations: tuple[Operation[Any], ...], committed: asyncio.Future[list[Any]]) -> None:
-        try:
-            results = self._ledger.write(*operations)
-        except Exception as error:  # noqa: BLE001  the task that waits gets it
+    def _commit_together(self, waiting: list[tuple[Entry, asyncio.Future[Any]]]) -> None:
+        entries = [entry for entry, _ in waiting]
+        (results,) = self._ledger.write(enter_all(entries, self._run, self._ledger.runner))
+        for (_, committed), result in zip(waiting, results, strict=True):
             if not committed.done():
-                committed.set_exception(error)
-        else:
-            if not committed.done():
-                committed.set_result(results)
+                committed.set_result(result)

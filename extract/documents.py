@@ -37,10 +37,15 @@ def clean(text: str | None, max_chars: int = MAX_CHARS) -> str:
     if not text:
         return ""
     # The bound comes first where the text is huge: nothing beyond it can be shown anyway.
-    spaced = (" " if c.isspace() else c for c in text[: 16 * max_chars])
-    visible = "".join(c for c in spaced if unicodedata.category(c) not in _HIDDEN and not _is_invisible(c))
+    text = text[: 16 * max_chars]
+    visible = text if text.isascii() and text.isprintable() else _without_hidden(text)
     line = " ".join(visible.translate(_BRACKETS).split())
     return line if len(line) <= max_chars else line[: max_chars - 1].rstrip() + _ELLIPSIS
+
+
+def _without_hidden(text: str) -> str:
+    spaced = (" " if c.isspace() else c for c in text)
+    return "".join(c for c in spaced if unicodedata.category(c) not in _HIDDEN and not _is_invisible(c))
 
 
 def _is_invisible(char: str) -> bool:

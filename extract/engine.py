@@ -32,6 +32,7 @@ from extract.ledger_rows import (
     open_run,
     settle_units,
 )
+from extract.loop import run_in_loop
 from extract.method import Method, Rejected, Unit
 from extract.pace import Budget, Pace
 from extract.provider import Provider
@@ -139,8 +140,7 @@ class _Run:
         """Make the facts from the ledger, in the order of the units."""
         outcome = _Outcome()
         batch: list[UnitState] = []
-        for place, unit in enumerate(self.units()):
-            chain = self.questions.follow(self.questions.start(unit), self.ledger)
+        for place, chain in enumerate(self.questions.chains(self.units(), self.ledger)):
             batch.append(self._settle(fragment, outcome, chain, place))
             if len(batch) == _BATCH:
                 self.ledger.write(settle_units(self.questions.run, batch))
@@ -210,6 +210,6 @@ def _in_loop(work: Coroutine[Any, Any, Asked]) -> Asked:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
+        return run_in_loop(work)
     with ThreadPoolExecutor(1, "extract") as pool:
-        return pool.submit(asyncio.run, work).result()
+        return pool.submit(run_in_loop, work).result()

@@ -44,11 +44,8 @@ def judge(text: str, is_cut_off: bool, reply_type: type[BaseModel]) -> Verdict:
     """
     if is_cut_off:
         return Verdict(None, ("the answer was longer than allowed and was cut off; give a shorter one",), "cut_off")
-    match = _WRAPPED.fullmatch(text)
-    fenced = match and match["fenced"]
-    body = fenced if fenced is not None else (match["bare"] if match else text)
     try:
-        return Verdict(reply_type.model_validate_json(body))
+        return Verdict(reply_type.model_validate_json(text if text.startswith("{") else _unwrapped(text)))
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
     reason = "invalid_json" if any(e["type"] == "json_invalid" for e in found) else "invalid_reply"
@@ -83,6 +80,13 @@ def ask_again(prompt: str, errors: tuple[str, ...], attempt: int) -> str:
     """
     listed = "\n".join(f"- {error}" for error in errors)
     return f"{prompt}\n\nAnswer {attempt} was refused:\n{listed}\nAnswer again, with valid JSON in the form asked for."
+
+
+def _unwrapped(text: str) -> str:
+    match = _WRAPPED.fullmatch(text)
+    if match is None:
+        return text
+    return match["bare"] if match["fenced"] is None else match["fenced"]
 
 
 def _describe(place: tuple[int | str, ...], message: str) -> str:

@@ -12,9 +12,8 @@ that second. SQLite's WAL needs a local file system.
 """
 
 import json
-import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +21,7 @@ from typing import Any, Self
 
 from extract.claims import Runner
 from extract.errors import LedgerError
-from extract.ledger_file import check_place, connect, prepare
+from extract.ledger_file import check_place, connect, flush, prepare
 from extract.ledger_rows import (
     PENDING,
     SET_ASIDE,
@@ -32,7 +31,7 @@ from extract.ledger_rows import (
     StoredReply,
     UnitState,
     beat,
-    find_reply,
+    find_replies,
     leave,
     sweep_dead,
 )
@@ -82,8 +81,12 @@ class Ledger:
 
     def reply(self, key: str) -> StoredReply | None:
         """Return the reply to a request, valid or not, if there is one."""
+        return self.replies([key]).get(key)
+
+    def replies(self, keys: Sequence[str]) -> dict[str, StoredReply]:
+        """Return the replies to some requests, valid or not, by their keys."""
         with self._clear_errors():
-            return find_reply(self._connection, key)
+            return find_replies(self._connection, keys)
 
     def unit(self, run: str, unit_id: str) -> UnitState | None:
         """Return where one unit of a run stands, if the run has that unit."""
@@ -160,12 +163,9 @@ class Ledger:
         Raises:
             LedgerError: if the disk fails.
         """
-        log = self.path.with_name(self.path.name + "-wal")
         try:
-            with log.open("rb") as handle:
-                os.fsync(handle)
-        except FileNotFoundError:
-            return  # no log: everything is in the main file, which was flushed then
+            with self._clear_errors():
+                flush(self.path)
         except OSError as error:
             msg = f"the ledger `{self.path}` cannot be flushed: {error.strerror}; look after the disk, then run again"
             raise LedgerError(msg) from error

@@ -1,6 +1,8 @@
 """The ledger's SQLite file: its tables, and whose file it is."""
 
+import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from extract.errors import LedgerError
@@ -9,6 +11,7 @@ LEDGER_VERSION = 1
 _APPLICATION_ID = 0x6B676C66
 _BUSY_S = 60.0
 _CACHE_KIB = 16_384
+_LOG_PAGES = 50_000
 _TABLES = """
 CREATE TABLE runs (
     run TEXT PRIMARY KEY, method TEXT NOT NULL, prompt TEXT NOT NULL, prompt_version TEXT NOT NULL,
@@ -69,6 +72,24 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")  # `flush` comes first; whoever commits never waits
+
+
+def flush(path: Path) -> None:
+    """Flush what was committed to the disk, and move it from the log to the file; may run in another thread.
+
+    Raises:
+        OSError: if the disk fails.
+        sqlite3.Error: if the file cannot be written.
+    """
+    log = path.with_name(path.name + "-wal")
+    try:
+        with log.open("rb") as handle:
+            os.fsync(handle)
+    except FileNotFoundError:
+        return  # no log: everything is in the main file, which was flushed then
+    with closing(connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:

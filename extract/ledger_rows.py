@@ -3,9 +3,9 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from extract.claims import Runner
 
@@ -70,6 +70,29 @@ class UnitState:
     reason: str
 
 
+class Claim(NamedTuple):
+    """What became of a claim: is it ours, and was the question answered meanwhile."""
+
+    is_ours: bool
+    is_answered: bool
+
+
+class Entry(NamedTuple):
+    """What a task of a run writes at once; every part may be missing.
+
+    Attributes:
+        store: a reply.
+        settle: where a unit stands.
+        release: the key of a claim to give back.
+        claim: the key of a question to claim.
+    """
+
+    store: NewReply | None = None
+    settle: UnitState | None = None
+    release: str = ""
+    claim: str = ""
+
+
 def open_run(run: str, method: str, prompt: tuple[str, str], model: str, parameters: str) -> Operation[None]:
     """Enter a run: what is the same for all its units."""
     row = (run, method, *prompt, model, parameters, time.time())
@@ -106,53 +129,44 @@ def meet_units(unit_ids: Iterable[str], is_first: bool) -> Operation[str | None]
 
 def settle_units(run: str, states: Iterable[UnitState]) -> Operation[None]:
     """Write where units stand."""
-    rows = [(s.state, s.attempts, s.reason, run, s.unit_id) for s in states]
-    statement = "UPDATE units SET state = ?, attempts = ?, reason = ? WHERE run = ? AND unit_id = ?"
-    return lambda c: _execute_many(c, statement, rows)
+    return lambda c: _settle_all(c, run, states)
 
 
 def store(new: NewReply) -> Operation[None]:
     """Store a reply; an earlier one under the same key stays."""
-    reply = new.reply
-    errors = json.dumps(new.errors, ensure_ascii=False) if new.errors else "[]"
-    tokens = (reply.n_prompt_tokens, reply.n_completion_tokens)
-    row = (
-        *(reply.key, new.run, new.unit_id, new.attempt, new.prompt, reply.text, int(reply.is_cut_off)),
-        *(errors, *tokens, new.seconds, time.time()),
-    )
-
-    def operation(connection: sqlite3.Connection) -> None:
-        connection.execute(
-            "INSERT OR IGNORE INTO replies (key, run, unit_id, attempt, prompt, text, is_cut_off, errors, "
-            "n_prompt_tokens, n_completion_tokens, seconds, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            row,
-        )
-        statement = "UPDATE units SET attempts = ? WHERE run = ? AND unit_id = ?"
-        connection.execute(statement, (new.attempt, new.run, new.unit_id))
-
-    return operation
+    return lambda c: store_all(c, [new])
 
 
 def claim(key: str, runner: str) -> Operation[bool]:
     """Take the exclusive right to ask a question; a dead runner's claim is taken over."""
+    return lambda c: _claim_all(c, [key], runner)[0].is_ours
 
-    def operation(connection: sqlite3.Connection) -> bool:
-        if connection.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (key, runner)).rowcount == 1:
-            return True
-        held = connection.execute(
-            "SELECT claims.runner, beat FROM claims LEFT JOIN runners USING (runner) WHERE key = ?", (key,)
-        ).fetchone()
-        if held is not None and Runner.parse(held[0]).is_alive(held[1] or 0.0):
-            return False
-        connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?)", (key, runner))
-        return True
+
+def enter_all(entries: Sequence[Entry], run: str, runner: str) -> Operation[list[Claim | None]]:
+    """Write what many tasks say, each kind at once; what is stored and given back counts before anything is claimed.
+
+    Args:
+        entries: what they say.
+        run: the run of their units.
+        runner: who they are.
+
+    Returns:
+        For each entry what became of its claim; None where it has none.
+    """
+
+    def operation(connection: sqlite3.Connection) -> list[Claim | None]:
+        store_all(connection, [entry.store for entry in entries if entry.store])
+        _settle_all(connection, run, [entry.settle for entry in entries if entry.settle])
+        _release_all(connection, [entry.release for entry in entries if entry.release], runner)
+        claims = iter(_claim_all(connection, [entry.claim for entry in entries if entry.claim], runner))
+        return [next(claims) if entry.claim else None for entry in entries]
 
     return operation
 
 
 def release(key: str, runner: str) -> Operation[None]:
     """Give a claim back."""
-    return lambda c: _execute(c, "DELETE FROM claims WHERE key = ? AND runner = ?", (key, runner))
+    return lambda c: _release_all(c, [key], runner)
 
 
 def beat(runner: str) -> Operation[None]:
@@ -185,9 +199,57 @@ def sweep_dead(connection: sqlite3.Connection) -> None:
             leave(connection, runner)
 
 
-def find_reply(connection: sqlite3.Connection, key: str) -> StoredReply | None:
-    """Return the reply that counts under a key."""
+def find_replies(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, StoredReply]:
+    """Return the replies that count, by their keys."""
     columns = "key, text, is_cut_off, n_prompt_tokens, n_completion_tokens"
-    statement = f"SELECT {columns} FROM replies WHERE key = ? AND is_retired = 0"
-    row = connection.execute(statement, (key,)).fetchone()
-    return None if row is None else StoredReply(row[0], row[1], bool(row[2]), row[3], row[4])
+    statement = f"SELECT {columns} FROM replies WHERE is_retired = 0 AND key IN (SELECT value FROM json_each(?))"
+    rows = connection.execute(statement, (json.dumps(keys),))
+    return {row[0]: StoredReply(row[0], row[1], bool(row[2]), row[3], row[4]) for row in rows}
+
+
+def store_all(connection: sqlite3.Connection, replies: Sequence[NewReply]) -> None:
+    """Store replies; an earlier one under the same key stays."""
+    now = time.time()
+    connection.executemany(
+        "INSERT OR IGNORE INTO replies (key, run, unit_id, attempt, prompt, text, is_cut_off, errors, "
+        "n_prompt_tokens, n_completion_tokens, seconds, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                *(new.reply.key, new.run, new.unit_id, new.attempt, new.prompt, new.reply.text),
+                *(new.reply.is_cut_off, json.dumps(new.errors, ensure_ascii=False) if new.errors else "[]"),
+                *(new.reply.n_prompt_tokens, new.reply.n_completion_tokens, new.seconds, now),
+            )
+            for new in replies
+        ],
+    )
+    attempts = [(new.attempt, new.run, new.unit_id) for new in replies]
+    connection.executemany("UPDATE units SET attempts = ? WHERE run = ? AND unit_id = ?", attempts)
+
+
+def _settle_all(connection: sqlite3.Connection, run: str, states: Iterable[UnitState]) -> None:
+    rows = [(s.state, s.attempts, s.reason, run, s.unit_id) for s in states]
+    statement = "UPDATE units SET state = ?, attempts = ?, reason = ? WHERE run = ? AND unit_id = ?"
+    connection.executemany(statement, rows)
+
+
+def _release_all(connection: sqlite3.Connection, keys: Sequence[str], runner: str) -> None:
+    rows = [(key, runner) for key in keys]
+    connection.executemany("DELETE FROM claims WHERE key = ? AND runner = ?", rows)
+
+
+def _claim_all(connection: sqlite3.Connection, keys: Sequence[str], runner: str) -> list[Claim]:
+    if not keys:
+        return []
+    among = "key IN (SELECT value FROM json_each(?))"
+    given = (json.dumps(keys),)
+    held = connection.execute(
+        f"SELECT key, claims.runner, beat FROM claims LEFT JOIN runners USING (runner) WHERE {among}", given
+    ).fetchall()
+    taken = {key for key, holder, beat in held if Runner.parse(holder).is_alive(beat or 0.0)}
+    is_ours = [key not in taken and not taken.add(key) for key in keys]  # type: ignore[func-returns-value]
+    rows = [(key, runner) for key, ours in zip(keys, is_ours, strict=True) if ours]
+    connection.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", rows)
+    answered = {
+        key for (key,) in connection.execute(f"SELECT key FROM replies WHERE is_retired = 0 AND {among}", given)
+    }
+    return [Claim(ours, key in answered) for key, ours in zip(keys, is_ours, strict=True)]

@@ -16,7 +16,16 @@ from kg.errors import did_you_mean, first_five
 
 _STEM = re.compile(r"(?P<name>[a-z][a-z0-9_]*)\.(?P<version>v[1-9][0-9]*)")
 _PARTS = re.compile(r"\A# system\n(?P<system>.+?)\n# user\n(?P<user>.+)\Z", re.DOTALL)
-_JINJA = ImmutableSandboxedEnvironment(
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox, which takes a part of a JSON object without looking for an attribute of the object first."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return obj[attribute] if type(obj) is dict and attribute in obj else super().getattr(obj, attribute)
+
+
+_JINJA = _Environment(
     undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False
 )
 _JINJA.globals.clear()  # a prompt uses its variables only; Jinja would copy its own at every render
@@ -70,6 +79,8 @@ class Prompt:
             raise PromptError(msg) from error
 
     def _check(self, variables: Mapping[str, Any]) -> None:
+        if variables.keys() == self.variables:
+            return
         missing = sorted(self.variables - variables.keys())
         unknown = sorted(variables.keys() - self.variables)
         if missing:

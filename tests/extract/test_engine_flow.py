@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import time
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from extract.engine import EngineConfig, extract
 from extract.errors import BudgetError, LedgerError, PassingProviderError, TerminalProviderError, UnitError
 from extract.ledger import Ledger
-from extract.ledger_rows import NewReply, Operation, store
+from extract.ledger_rows import NewReply, Operation, store_all
 from extract.provider import Completion, Request
 from extract.providers.scripted import Scripted
 from tests.extract.asking import MoodMethod, check_totals, moods, run, scripted
@@ -136,18 +137,15 @@ def test_no_more_requests_are_under_way_than_allowed(tmp_path: Path) -> None:
 def test_a_ledger_that_fails_ends_the_run_and_keeps_what_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(new: NewReply) -> Operation[None]:
-        def operation(connection: sqlite3.Connection) -> None:
-            if new.unit_id == "item:4":
-                raise sqlite3.OperationalError("database or disk is full")
-            store(new)(connection)
+    def full(connection: sqlite3.Connection, replies: Sequence[NewReply]) -> None:
+        if any(new.unit_id == "item:4" for new in replies):
+            raise sqlite3.OperationalError("database or disk is full")
+        store_all(connection, replies)
 
-        return operation
-
-    monkeypatch.setattr("extract.ask.store", full)
+    monkeypatch.setattr("extract.ledger_rows.store_all", full)
     with pytest.raises(LedgerError, match="cannot be used: database or disk is full; what it holds is kept"):
         run(tmp_path, lambda r: moods("dark"), max_in_flight=4)
-    monkeypatch.setattr("extract.ask.store", store)
+    monkeypatch.setattr("extract.ledger_rows.store_all", store_all)
     result, provider = run(tmp_path, lambda r: moods("dark"))
     assert result.summary.done == 8
     asked = {request.unit_id for request in provider.requests}

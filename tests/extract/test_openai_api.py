@@ -261,6 +261,24 @@ def test_a_missing_key_names_its_variable() -> None:
         OpenAIAPI(OpenAIAPI.Config("http://x/v1", "m"), "")
 
 
+@pytest.mark.parametrize("key", ["sk-1\nX-Evil: yes", "sk-é"])
+def test_a_key_that_cannot_be_sent_is_refused_unseen(key: str) -> None:
+    with pytest.raises(
+        ConfigError, match="KGLIFT_LLM_API_KEY holds a line break or a letter that no key has"
+    ) as caught:
+        OpenAIAPI(OpenAIAPI.Config("http://x/v1", "m"), key)
+    assert key not in str(caught.value)
+
+
+def test_half_an_emoji_is_no_damage() -> None:
+    """Servers write it where a reply is cut off within a surrogate pair; strict parsers refuse all of the answer."""
+    text = answer("x").text
+    assert text is not None
+    text = text.replace('"x"', r'"{\ud83d"')
+    (got,), _ = complete(lambda b, n: web.Response(text=text, content_type="application/json"))
+    assert got.text == "{\ud83d"
+
+
 @pytest.mark.parametrize(
     ("schema", "strict"),
     [

@@ -1,32 +1,27 @@
 """What the engine itself costs: over HTTP, from a full ledger, and in memory."""
 
-import asyncio
-import json
 import os
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
 from pydantic import BaseModel
 
+from extract.bench.over_http import over_http
 from extract.chain import Questions
 from extract.engine import EngineConfig, Extraction, extract
 from extract.ledger import Ledger
 from extract.ledger_rows import NewReply, StoredReply, store
 from extract.method import Facts, Unit
-from extract.providers.openai_api import OpenAIAPI
 from kg.graph import Graph
 from tests.extract.asking import PROMPT, MoodMethod, moods, scripted
-from tests.extract.quick_api import quick_api
 from tests.toy import toy_graph
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_mood_prompt")]
 
-N_IN_FLIGHT, LATENCY_S, N_CACHED = 256, 0.05, 100_000
+N_CACHED = 100_000
 
 
 def fill(path: Path, method: MoodMethod, reply: str) -> None:
@@ -91,32 +86,7 @@ def test_memory_does_not_grow_with_the_units(tmp_path: Path) -> None:
     assert max(grown) < 80_000 * 40, "less than 40 bytes a unit between the first 20,000 and the last"
 
 
-async def ask_bare(url: str, body: bytes, n_calls: int) -> None:
-    """Ask as a program would that does nothing else."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        turns = iter(range(n_calls))
-
-        async def work() -> None:
-            for _ in turns:
-                async with session.post(f"{url}/chat/completions", data=body) as response:
-                    json.loads(await response.read())
-
-        await asyncio.gather(*(work() for _ in range(N_IN_FLIGHT)))
-
-
-def cpu_of(work: Coroutine[Any, Any, None]) -> float:
-    began = time.process_time()
-    asyncio.run(work)
-    return time.process_time() - began
-
-
-def test_over_http_the_engine_costs_little_beside_the_bare_client(tmp_path: Path) -> None:
-    n_units = 4_000
-    with quick_api(moods("dark", "tense"), LATENCY_S) as url:
-        provider = OpenAIAPI(OpenAIAPI.Config(url, "m", N_IN_FLIGHT), "key")
-        bare = cpu_of(ask_bare(url, b"{}" * 300, n_units))
-        began = time.process_time()
-        result = extract(MoodMethod(n_units=n_units), toy_graph(), provider, tmp_path / "ledger")
-        ours = time.process_time() - began
-    assert result.summary.done == n_units
-    assert ours < 8 * bare, f"{ours / n_units * 1e6:.0f} us a unit, the bare client {bare / n_units * 1e6:.0f} us"
+def test_over_http_the_engine_keeps_up_with_aiohttp_doing_nothing_else() -> None:
+    rows = {row.name: row for row in over_http(10_240)}
+    assert rows["engine"].per_s > 0.8 * rows["aiohttp"].per_s, rows
+    assert rows["engine"].per_s > 0.25 * rows["ideal"].per_s, rows

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import cast
+
+from extract.loop import run_in_loop
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+_LENGTH = b"content-length:"
 
 
 def _answer(text: str) -> bytes:
@@ -22,28 +25,28 @@ async def _serve(text: str, latency_s: float) -> None:
 
     class Connection(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.Transport)
-            self.transport, self.read = transport, b""
+            self.transport, self.read = cast(asyncio.Transport, transport), b""
 
         def data_received(self, data: bytes) -> None:
-            self.read += data
-            head, end, body = self.read.partition(b"\r\n\r\n")
-            if not end:
-                return
-            n_bytes = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-            if len(body) >= n_bytes:
-                self.read = body[n_bytes:]
+            data = self.read + data if self.read else data
+            end = data.find(b"\r\n\r\n")
+            at = data[:end].lower().find(_LENGTH) + len(_LENGTH)
+            if end >= 0 and len(data) >= end + 4 + int(data[at : data.find(b"\r", at)]):
+                self.read = b""  # a client sends its next request after the answer
                 loop.call_later(latency_s, self.transport.write, answer)
+            else:
+                self.read = data
 
     server = await loop.create_server(Connection, "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201  the parent reads it
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
     await server.serve_forever()
 
 
 @contextmanager
 def quick_api(text: str, latency_s: float) -> Iterator[str]:
     """Serve `text` as the answer to everything; gives the base URL."""
-    command = [sys.executable, str(Path(__file__)), text, str(latency_s)]
+    command = [sys.executable, "-m", "extract.bench.endpoint", text, str(latency_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -53,4 +56,4 @@ def quick_api(text: str, latency_s: float) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1], float(sys.argv[2])))
+    run_in_loop(_serve(sys.argv[1], float(sys.argv[2])))

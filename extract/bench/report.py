@@ -1,0 +1,44 @@
+"""All timings of the engine, with what they were taken on."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from extract.bench.over_http import Row, cached, over_http
+from kg.files import code_version
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What was timed, where and when.
+
+    Attributes:
+        date: in UTC.
+        code: version and commit.
+        n_cpus: cores of the machine.
+        load_before: processes that wanted a core, over the last minute.
+        load_after: the same, at the end.
+        rows: one for each way.
+    """
+
+    date: str
+    code: dict[str, Any]
+    n_cpus: int | None
+    load_before: float
+    load_after: float
+    rows: tuple[Row, ...]
+
+
+def measure(n_units: int, n_cached: int) -> Timings:
+    """Time every way.
+
+    Args:
+        n_units: questions over HTTP, for each way.
+        n_cached: questions answered from the ledger; 0: none.
+    """
+    before = os.getloadavg()[0]
+    rows = over_http(n_units) + (cached(n_cached) if n_cached else [])
+    return Timings(
+        datetime.now(UTC).isoformat(), code_version(), os.cpu_count(), before, os.getloadavg()[0], tuple(rows)
+    )
