@@ -21,6 +21,7 @@ from torch import Tensor
 from gnn.adam import TableAdam
 from gnn.kernels import cpu_step
 from gnn.kernels.cpu_spmm import multiply_add, panels
+from gnn.kernels.pages import on_large_pages
 from gnn.kernels.threads import share_out, split_evenly, torch_on_one_thread
 from gnn.sampling import InteractionBatch
 from gnn.sparse import Csr, NormalisedGraph
@@ -69,6 +70,7 @@ class LightGCNStep:
         self._squares, self._ones = self._graph.scale.square(), torch.ones_like(graph.scale)
         self._slots = np.full(len(embedding), -1, np.int32)
         self._start, self._one, self._other = (torch.empty(embedding.shape, dtype=storage) for _ in range(3))
+        on_large_pages(*self._adam.tables(), self._start, self._one, self._other, by_node.col, self._graph.csr.col)
         self._seen_version = -1
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from torch.nn import functional
 from gnn.adam import TableAdam
 from gnn.kernels.cpu_kgat_layers import Pass
 from gnn.kernels.cpu_step import update_rows
+from gnn.kernels.pages import on_large_pages
 from gnn.kernels.threads import torch_on_one_thread
 from gnn.models.kgat import KGAT, join_layers
 from gnn.sampling import Batch, FactBatch, InteractionBatch
@@ -39,6 +40,7 @@ class KGATStep:
         self.model, self.optimiser = model, optimiser
         self._adam = TableAdam(model.embedding, optimiser)
         self._gradient = torch.empty_like(model.embedding)
+        on_large_pages(self._gradient, *self._adam.tables())
         self._slots = np.full(len(model.embedding), -1, np.int32)
 
     def __call__(self, batch: Batch) -> Tensor:

@@ -17,7 +17,7 @@ _COPY_BYTES = 1 << 30
 _TOY_BYTES = 1 << 16
 _SIDE = 2048
 _N_COPIES = 7
-_SHORT_S = 0.25
+_SHORT_S = 1.0
 _MOST_RUNS = 10
 
 
@@ -103,12 +103,12 @@ def _steady_seconds(run: Callable[[], object], device: str) -> float:
     """Time a run; of a short one, the median of some that follow it.
 
     Steps of training follow one another, while here a peer has just filled the caches with its own data. A run of a
-    quarter of a second and more moves so much that this makes no difference.
+    second and more moves so much that this makes no difference.
     """
     first = _seconds(run, device)
     if first >= _SHORT_S:
         return first
-    return statistics.median(_seconds(run, device) for _ in range(min(_MOST_RUNS, 1 + int(2 * _SHORT_S / first))))
+    return statistics.median(_seconds(run, device) for _ in range(min(_MOST_RUNS, 1 + int(_SHORT_S / first))))
 
 
 def _seconds(run: Callable[[], object], device: str) -> float:

@@ -1,15 +1,16 @@
-"""What KGAT's layers do beside matrix products, on the CPU, in as few passes over the tables as there can be.
+"""A layer of KGAT on the CPU, forward and backward, in as few passes over the tables as there can be.
 
-Tables of a layer are compact: row k is of node rows[k], so that a layer is computed for no node that nobody asks for.
-Only a layer's input and output have a row for each node, because neighbours are found by their index there.
+A few rows at a time go from the gather to the activation, or back, with all products, in tables that stay in a core's
+cache. Tables that are kept are compact: row k is of node rows[k], so that a layer is computed for no node that nobody
+asks for. Only a layer's input and output have a row for each node, because neighbours are found by their index there.
 
-Dropout keeps nothing: whether an element is dropped is a hash of (seed, node, column), made again in the backward pass.
-
-What is here works on one block of rows, in the thread that calls it; `cpu_kgat_layers` shares blocks out.
+Whether an element is dropped is a hash of (seed, node, column). Rows do not depend on how they are shared out; sums
+over rows are made by blocks of a fixed size, so that every number of threads gives the same result.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import numba
@@ -18,15 +19,20 @@ import numpy.typing as npt
 import torch
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from torch import Tensor
 
-from gnn.kernels.cpu_spmm import AHEAD, gather, panels
-from gnn.kernels.vector import add, add_scaled, load, multiply, prefetch, store, zeros
+from gnn.kernels.cpu_panel import add_product, put_product
+from gnn.kernels.cpu_spmm import gather, like_of, panels, running_entries
+from gnn.kernels.threads import kernel, share_out, split_evenly
+from gnn.kernels.vector import add, load, multiply, store
 from gnn.sparse.pattern import Csr
 
 Ints = npt.NDArray[np.int64]
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+LEFT, RIGHT, KEPT = np.uint8(1), np.uint8(2), np.uint8(4)
+BLOCK = 2048  # rows whose part of the weights' gradients is one sum
+_CHUNK = 96  # rows in a core's cache
+_ROW_IN_ENTRIES = 24  # a row's products take as long as gathering so many entries
 
 
 @dataclass(frozen=True)
@@ -49,194 +55,214 @@ class Activation:
         return self.slope, 1.0 / (1.0 - self.dropout), np.uint32(int(self.dropout * (1 << 32))), np.uint64(self.seed)
 
 
-def has_most_entries(csr: Csr, rows: Ints) -> bool:
-    """Tell whether some rows have more than half of a pattern's entries."""
-    rowptr = csr.rowptr.numpy()
-    return 2 * int((rowptr[rows + 1] - rowptr[rows]).sum()) > len(csr.col)
+@dataclass(frozen=True)
+class Tables:
+    """What a layer keeps of its k rows for the backward pass.
+
+    Attributes:
+        near: (k, d) n_i, what was gathered; the backward pass leaves the gradient of x_i beside the gather there.
+        marks: (k, width) uint8: 1 where the left branch is above 0, 2 where the right one is, 4 where dropout kept.
+    """
+
+    near: Tensor
+    marks: Tensor
 
 
-def with_neighbours(csr: Csr, rows: Ints) -> Ints:
-    """Return the sorted union of some nodes with the columns of their rows; all nodes where they have most entries."""
-    if has_most_entries(csr, rows):
-        return np.arange(csr.n_rows)
-    return np.flatnonzero(_mark(csr.rowptr.numpy(), csr.col.numpy(), rows))
+def forward(
+    csr: Csr,
+    values: Tensor,
+    x: Tensor,
+    rows: Ints,
+    layer: tuple[Sequence[Tensor], Activation],
+    tables: Tables,
+    out: Tensor,
+    n_threads: int,
+) -> None:
+    """Write dropout(LeakyReLU((x_i + n_i) W1 + b1) + LeakyReLU((x_i * n_i) W2 + b2)) into the rows of a table.
 
-
-def mix(csr: Csr, values: Tensor, x: Tensor, rows: Ints, out: tuple[Tensor, Tensor]) -> None:
-    """Gather n_i = sum over entries (i, j) of v_ij x_j, and write x_i + n_i and x_i * n_i.
+    n_i is the sum over entries (i, j) of v_ij x_j.
 
     Args:
         csr: pattern (n, n).
-        values: (nnz,).
+        values: v, (nnz,).
         x: (n, d).
         rows: (k,) nodes i.
-        out: two (k, d) to write.
-    """
-    d = x.shape[1]
-    for start, width in panels(d):
-        places = [t.data_ptr() + start * t.element_size() for t in (x, *out)]
-        _mix(width, _like(x))(csr.rowptr.numpy(), csr.col.numpy(), values.numpy(), rows, d, *places)
-
-
-def mix_backward(x: Tensor, rows: Ints, summed: Tensor, grads: tuple[Tensor, Tensor], to_near: Tensor) -> None:
-    """Differentiate `mix` up to the gather.
-
-    Args:
-        x: (n, d) as in `mix`.
-        rows: (k,) as in `mix`.
-        summed: (k, d) first output of `mix`; OVERWRITTEN with the gradient of x_i itself, g + h * n_i.
-        grads: g and h (k, d), gradients of the two outputs.
-        to_near: to write the gradient of n_i to, g + h * x_i: (k, d), may be g itself; or (n, d) to write at `rows`.
-    """
-    d, is_spread = x.shape[1], len(to_near) > len(rows)
-    for start, width in panels(d):
-        places = [t.data_ptr() + start * t.element_size() for t in (x, summed, *grads, to_near)]
-        _mix_backward(width, _like(x))(rows, is_spread, d, *places)
-
-
-def pull(
-    transposed: Csr, values: Tensor, to_near: Tensor, own: tuple[npt.NDArray[np.int32], Tensor], rows: Ints, out: Tensor
-) -> None:
-    """Gather gradients against the edges: out_j = own_j + sum over entries (j, i) of v_ji g_i.
-
-    Args:
-        transposed: pattern (n, n), transposed.
-        values: (nnz,) in its order.
-        to_near: g, (n, d), or (k, d) with the rows that `own` has; others are 0.
-        own: place (n,) of each node in the table that follows, negative for a node that is not there and counts as 0;
-            and the table (k, d).
-        rows: (m,) nodes j.
-        out: (m, d) to write.
-    """
-    place, table = own
-    d = out.shape[1]
-    pattern = (transposed.rowptr.numpy(), transposed.col.numpy(), values.numpy(), rows, place)
-    for start, width in panels(d):
-        places = [t.data_ptr() + start * t.element_size() for t in (to_near, table, out)]
-        _pull(width, _like(out), len(to_near) < len(place))(*pattern, d, *places)
-
-
-def activate(
-    branches: tuple[Tensor, Tensor], biases: tuple[Tensor, Tensor], rows: Ints, activation: Activation, out: Tensor
-) -> None:
-    """Write dropout(LeakyReLU(a + b) + LeakyReLU(c + d)) into the rows of a table of all nodes.
-
-    Args:
-        branches: a and c, each (k, width).
-        biases: b and d, each (width,).
-        rows: (k,) node of each row.
-        activation: what is dropped is chosen by node and column.
+        layer: W1, b1, W2, b2, with W (width, d) as torch has it; and what is dropped, by node and column.
+        tables: to write.
         out: (n, width) to write at `rows`.
+        n_threads: how many to use.
     """
-    _activate(*[t.numpy() for t in (*branches, *biases, out)], rows, *activation.arguments)
+    (w1, b1, w2, b2), activation = layer
+    work = running_entries(csr.rowptr.numpy(), rows) + _ROW_IN_ENTRIES * np.arange(len(rows) + 1)
+    arrays = (
+        (csr.rowptr.numpy(), csr.col.numpy(), values.numpy()),
+        rows,
+        x.numpy(),
+        (w1.T.contiguous().numpy(), b1.numpy(), w2.T.contiguous().numpy(), b2.numpy()),
+        (tables.near.numpy(), tables.marks.numpy(), out.numpy()),
+        activation.arguments,
+    )
+    share_out(_forward(x.shape[1], like_of(x)), split_evenly(work, n_threads), *arrays, n_threads=n_threads)
 
 
-def activate_backward(
-    branches: tuple[Tensor, Tensor], biases: tuple[Tensor, Tensor], rows: Ints, activation: Activation, grad: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Differentiate `activate`: OVERWRITE a and c with their gradients.
+def backward(
+    x: Tensor,
+    rows: Ints,
+    layer: tuple[Sequence[Tensor], Activation],
+    tables: Tables,
+    grad: Tensor,
+    to_near: Tensor,
+    n_threads: int,
+) -> list[Tensor]:
+    """Differentiate `forward` up to the gather.
 
     Args:
-        branches: as in `activate`.
-        biases: as in `activate`.
-        rows: as in `activate`.
-        activation: as in `activate`.
-        grad: (k, width), gradient of the written rows.
+        x: as in `forward`.
+        rows: as in `forward`.
+        layer: as in `forward`.
+        tables: as `forward` left them; `near` is OVERWRITTEN with the gradient of x_i itself, g + h * n_i, where g is
+            that of x_i + n_i and h that of x_i * n_i.
+        grad: (k, width) gradient of the written rows.
+        to_near: to write the gradient of n_i to, g + h * x_i: (k, d), or (n, d) to write at `rows`.
+        n_threads: how many to use.
 
     Returns:
-        The gradients of the two biases.
+        The gradients of W1, b1, W2, b2.
     """
-    sums = torch.zeros(2, grad.shape[1], dtype=grad.dtype)
-    _activate_backward(*[t.numpy() for t in (sums, *branches, *biases, grad)], rows, *activation.arguments)
-    return sums[0], sums[1]
-
-
-def _like(x: Tensor) -> Any:
-    return np.float64(0) if x.dtype == torch.float64 else np.float32(0)
-
-
-@_compiled  # type: ignore[untyped-decorator]
-def _mark(rowptr: Any, col: Any, rows: Any) -> Any:
-    marks = np.zeros(len(rowptr) - 1, np.bool_)
-    for i in rows:
-        marks[i] = True
-        for e in range(rowptr[i], rowptr[i + 1]):
-            marks[col[e]] = True
-    return marks
+    (w1, _, w2, _), activation = layer
+    (width, d), n_blocks = w1.shape, -(-len(rows) // BLOCK)
+    sums = [np.zeros((n_blocks, *shape), like_of(x).dtype) for shape in ((width, d), (width,)) * 2]
+    slope, factor, *_ = activation.arguments
+    arrays = (
+        rows,
+        x.numpy(),
+        (w1.contiguous().numpy(), w2.contiguous().numpy()),
+        (tables.near.numpy(), tables.marks.numpy(), grad.numpy(), to_near.numpy()),
+        (slope, factor),
+        tuple(sums),
+    )
+    share_out(_backward(BLOCK, like_of(x)), np.arange(n_blocks + 1), *arrays, n_threads=n_threads)
+    return [torch.from_numpy(parts.sum(axis=0)) for parts in sums]
 
 
 @lru_cache(maxsize=None, typed=True)  # np.float32(0) == np.float64(0)
-def _mix(width: int, like: Any) -> Any:
-    size = like.dtype.itemsize
+def _forward(d: int, like: Any) -> Any:
+    @kernel
+    def forward(
+        start: int, end: int, pattern: Any, rows: Any, x: Any, weights: Any, tables: Any, activation: Any
+    ) -> None:
+        (w1, b1, w2, b2), (near, marks, out) = weights, tables
+        summed, multiplied = np.empty((_CHUNK, d), x.dtype), np.empty((_CHUNK, d), x.dtype)
+        left, right = np.empty((_CHUNK, len(b1)), x.dtype), np.empty((_CHUNK, len(b1)), x.dtype)
+        for first in range(start, end, _CHUNK):
+            n = min(_CHUNK, end - first)
+            here = rows[first : first + n]
+            _mix(pattern, here, x, near[first:], summed, multiplied, d)
+            put_product(summed[:n], w1, left)
+            put_product(multiplied[:n], w2, right)
+            _activate((left, right), (b1, b2), here, out, marks[first:], activation)
 
-    @_compiled  # type: ignore[untyped-decorator]
-    def mixed(rowptr: Any, col: Any, values: Any, rows: Any, d: int, x: int, summed: int, product: int) -> None:
-        stride = d * size
-        for k in range(len(rows)):
-            i = rows[k]
-            total = gather(rowptr, col, i, values, True, x, d, size, width, like)
-            own = load(x + i * stride, width, like)
-            store(summed + k * stride, add(own, total))
-            store(product + k * stride, multiply(own, total))
-
-    return mixed
+    return forward
 
 
 @lru_cache(maxsize=None, typed=True)
-def _pull(width: int, like: Any, is_compact: bool) -> Any:
+def _backward(block: int, like: Any) -> Any:
+    @kernel
+    def backward(
+        start: int, end: int, rows: Any, x: Any, weights: Any, tables: Any, activation: Any, sums: Any
+    ) -> None:
+        (w1, w2), (near, marks, grad, to_near) = weights, tables
+        to_w1, to_b1, to_w2, to_b2 = sums
+        d, width, is_spread = x.shape[1], len(w1), len(to_near) > len(rows)
+        summed, multiplied = np.empty((_CHUNK, d), x.dtype), np.empty((_CHUNK, d), x.dtype)
+        to_summed, to_multiplied = np.empty((_CHUNK, d), x.dtype), np.empty((_CHUNK, d), x.dtype)
+        left, right = np.empty((_CHUNK, width), x.dtype), np.empty((_CHUNK, width), x.dtype)
+        for number in range(start, end):
+            for first in range(number * block, min((number + 1) * block, len(rows)), _CHUNK):
+                n = min(_CHUNK, (number + 1) * block - first, len(rows) - first)
+                here, near_here = rows[first : first + n], near[first : first + n]
+                _mix_again(x, here, near_here, summed, multiplied)
+                _activate_backward(grad[first : first + n], marks[first:], left, right, activation)
+                _add_rows(left[:n], to_b1[number])
+                _add_rows(right[:n], to_b2[number])
+                add_product(left[:n].T, summed, to_w1[number])
+                add_product(right[:n].T, multiplied, to_w2[number])
+                put_product(left[:n], w1, to_summed)
+                put_product(right[:n], w2, to_multiplied)
+                for k in range(n):
+                    to = to_near[here[k] if is_spread else first + k]
+                    _mix_backward(x[here[k]], near_here[k], to_summed[k], to_multiplied[k], to)
+
+    return backward
+
+
+def _mix(pattern: Any, rows: Any, x: Any, near: Any, summed: Any, multiplied: Any, d: int) -> None:
+    """Gather n_i, and write it, x_i + n_i and x_i * n_i."""
+    raise NotImplementedError
+
+
+@overload(_mix, prefer_literal=True)  # type: ignore[untyped-decorator]
+def _mix_columns(pattern: Any, rows: Any, x: Any, near: Any, summed: Any, multiplied: Any, d: Any) -> Any:
+    like = (np.float64 if x.dtype == types.float64 else np.float32)(0)
+    made = [_mix_panel(start, width, d.literal_value, like) for start, width in panels(d.literal_value)]
+    mix_panels = reduce(_in_turn, made)
+
+    def mix(pattern: Any, rows: Any, x: Any, near: Any, summed: Any, multiplied: Any, d: Any) -> None:
+        mix_panels(pattern, rows, x, near, summed, multiplied)
+
+    return mix
+
+
+def _mix_panel(start: int, width: int, d: int, like: Any) -> Any:
     size = like.dtype.itemsize
+    stride, offset = d * size, start * size
 
-    @_compiled  # type: ignore[untyped-decorator]
-    def pulled(
-        rowptr: Any,
-        col: Any,
-        values: Any,
-        rows: Any,
-        place: Any,
-        d: int,
-        near: int,
-        own: int,
-        out: int,
-    ) -> None:
-        stride, last = d * size, len(col) - 1
+    @numba.njit(error_model="numpy")  # type: ignore[untyped-decorator]
+    def mix(pattern: Any, rows: Any, x: Any, near: Any, summed: Any, multiplied: Any) -> None:
+        rowptr, col, values = pattern
+        table, gathered = x.ctypes.data + offset, near.ctypes.data + offset
+        sums, products = summed.ctypes.data + offset, multiplied.ctypes.data + offset
         for k in range(len(rows)):
-            j = rows[k]
-            if is_compact:
-                total = zeros(width, like)
-                for e in range(rowptr[j], rowptr[j + 1]):
-                    soon = place[col[min(e + AHEAD, last)]]
-                    if soon >= 0:
-                        for line in range(0, width * size, 64):
-                            prefetch(near + soon * stride + line)
-                    here = place[col[e]]
-                    if here >= 0:
-                        total = add_scaled(total, load(near + here * stride, width, like), values[e])
-            else:
-                total = gather(rowptr, col, j, values, True, near, d, size, width, like)
-            if place[j] >= 0:
-                total = add(total, load(own + place[j] * stride, width, like))
-            store(out + k * stride, total)
+            total = gather(rowptr, col, rows[k], values, True, table, d, size, width, like)
+            own = load(table + rows[k] * stride, width, like)
+            store(gathered + k * stride, total)
+            store(sums + k * stride, add(own, total))
+            store(products + k * stride, multiply(own, total))
 
-    return pulled
+    return mix
 
 
-@lru_cache(maxsize=None, typed=True)
-def _mix_backward(width: int, like: Any) -> Any:
-    size, minus = like.dtype.itemsize, like - 1
+def _in_turn(first: Any, second: Any) -> Any:
+    @numba.njit  # type: ignore[untyped-decorator]
+    def both(pattern: Any, rows: Any, x: Any, near: Any, summed: Any, multiplied: Any) -> None:
+        first(pattern, rows, x, near, summed, multiplied)
+        second(pattern, rows, x, near, summed, multiplied)
 
-    @_compiled  # type: ignore[untyped-decorator]
-    def differentiated(
-        rows: Any, is_spread: bool, d: int, x: int, summed: int, to_summed: int, to_product: int, to_near: int
-    ) -> None:
-        stride = d * size
-        for k in range(len(rows)):
-            own = load(x + rows[k] * stride, width, like)
-            near = add_scaled(load(summed + k * stride, width, like), own, minus)
-            g, h = load(to_summed + k * stride, width, like), load(to_product + k * stride, width, like)
-            store(summed + k * stride, add(g, multiply(h, near)))
-            store(to_near + (rows[k] if is_spread else k) * stride, add(g, multiply(h, own)))
+    return both
 
-    return differentiated
+
+@kernel
+def _mix_again(x: Any, rows: Any, near: Any, summed: Any, multiplied: Any) -> None:
+    for k in range(len(rows)):
+        own = x[rows[k]]
+        for j in range(len(own)):
+            summed[k, j] = own[j] + near[k, j]
+            multiplied[k, j] = own[j] * near[k, j]
+
+
+@kernel
+def _mix_backward(own: Any, near: Any, to_summed: Any, to_multiplied: Any, to_near: Any) -> None:
+    for j in range(len(own)):
+        g, h = to_summed[j], to_multiplied[j]
+        to_near[j] = g + h * own[j]
+        near[j] = g + h * near[j]
+
+
+@kernel
+def _add_rows(table: Any, total: Any) -> None:
+    for row in table:
+        for j in range(len(total)):
+            total[j] += row[j]
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
@@ -269,52 +295,31 @@ def _is_kept(typingctx: Any, key: Any, column: Any, lowest: Any) -> Any:
     return types.boolean(types.uint32, types.int64, types.uint32), build
 
 
-@_compiled  # type: ignore[untyped-decorator]
-def _activate(
-    a: Any,
-    c: Any,
-    a_bias: Any,
-    c_bias: Any,
-    out: Any,
-    rows: Any,
-    leak: float,
-    factor: float,
-    lowest: Any,
-    seed: Any,
-) -> None:
-    zero, slope, kept = a.dtype.type(0), a.dtype.type(leak), a.dtype.type(factor)
+@kernel
+def _activate(branches: Any, biases: Any, rows: Any, out: Any, marks: Any, activation: Any) -> None:
+    (left, right), (left_bias, right_bias) = branches, biases
+    leak, keep, lowest, seed = activation
+    zero, slope, factor = left.dtype.type(0), left.dtype.type(leak), left.dtype.type(keep)
     for k in range(len(rows)):
-        target, key = out[rows[k]], _row_key(seed, rows[k])
-        for j in range(a.shape[1]):
-            left, right = a[k, j] + a_bias[j], c[k, j] + c_bias[j]
-            both = (left if left > zero else slope * left) + (right if right > zero else slope * right)
-            target[j] = both * kept if _is_kept(key, j, lowest) else zero
+        a, c, target, mark, key = left[k], right[k], out[rows[k]], marks[k], _row_key(seed, rows[k])
+        for j in range(len(target)):
+            a[j] += left_bias[j]
+            c[j] += right_bias[j]
+        for j in range(len(target)):
+            both = (a[j] if a[j] > zero else slope * a[j]) + (c[j] if c[j] > zero else slope * c[j])
+            is_kept = _is_kept(key, j, lowest)
+            target[j] = both * factor if is_kept else zero
+            mark[j] = (a[j] > zero) * LEFT | (c[j] > zero) * RIGHT | is_kept * KEPT
 
 
-@_compiled  # type: ignore[untyped-decorator]
-def _activate_backward(
-    sums: Any,
-    a: Any,
-    c: Any,
-    a_bias: Any,
-    c_bias: Any,
-    grad: Any,
-    rows: Any,
-    leak: float,
-    factor: float,
-    lowest: Any,
-    seed: Any,
-) -> None:
-    zero, slope, kept = a.dtype.type(0), a.dtype.type(leak), a.dtype.type(factor)
-    for k in range(len(rows)):
-        key = _row_key(seed, rows[k])
-        for j in range(a.shape[1]):
-            g = grad[k, j] * kept if _is_kept(key, j, lowest) else zero
-            left = g if a[k, j] + a_bias[j] > zero else slope * g
-            right = g if c[k, j] + c_bias[j] > zero else slope * g
-            a[k, j], c[k, j] = left, right
-        # loops of their own: with more tables in one, LLVM gives up telling them apart and takes numbers one by one
-        for j in range(a.shape[1]):
-            sums[0, j] += a[k, j]
-        for j in range(a.shape[1]):
-            sums[1, j] += c[k, j]
+@kernel
+def _activate_backward(grad: Any, marks: Any, left: Any, right: Any, activation: Any) -> None:
+    leak, keep = activation
+    zero, slope, factor = grad.dtype.type(0), grad.dtype.type(leak), grad.dtype.type(keep)
+    one = grad.dtype.type(1)
+    for k in range(len(grad)):
+        for j in range(grad.shape[1]):
+            mark = marks[k, j]
+            g = grad[k, j] * (factor if mark & KEPT else zero)
+            left[k, j] = g * (one if mark & LEFT else slope)
+            right[k, j] = g * (one if mark & RIGHT else slope)

@@ -1,8 +1,6 @@
 """All layers of KGAT as one differentiable operation on the CPU: both passes by hand, and only for rows that count.
 
-A layer is worked on in blocks of rows that stay in a core's cache from the gather to the activation, products with the
-weights included: each of our threads calls BLAS for its own block. Blocks do not depend on the number of threads, and
-sums over blocks are made in their order, so that every number of threads gives the same result.
+What each layer computes is in `cpu_kgat`; here is which rows it is computed for, and in what tables.
 """
 
 from collections.abc import Sequence
@@ -16,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gnn.kernels import cpu_kgat
-from gnn.kernels.cpu_kgat import Activation, Ints
-from gnn.kernels.cpu_spmm import running_entries
-from gnn.kernels.threads import n_blocks, share_out, split_evenly, work_in_blocks
+from gnn.kernels import cpu_kgat, cpu_kgat_edges
+from gnn.kernels.cpu_kgat import Activation, Ints, Tables
+from gnn.kernels.pages import on_large_pages
 from gnn.sparse.pattern import Csr
 
 _SEED_STEP = 0xD1B54A32D192ED03
@@ -40,6 +37,7 @@ class Adjacency:
     def __post_init__(self) -> None:
         """Remember the state of the values: a tensor can be written to."""
         self._version = self.values._version
+        on_large_pages(self.csr.col, self.values)
 
     def holds(self, values: Tensor) -> bool:
         """Tell whether this was made of these values, and they are as they were."""
@@ -49,7 +47,9 @@ class Adjacency:
     def transposed(self) -> tuple[Csr, Tensor]:
         """The transposed pattern, and the values in its order."""
         csr, place = self.csr.transposed
-        return csr, self.values[place]
+        values = self.values[place]
+        on_large_pages(csr.col, values)
+        return csr, values
 
 
 class Workspace:
@@ -63,13 +63,15 @@ class Workspace:
 
     def __init__(self, n_nodes: int, widths: Sequence[int], dtype: torch.dtype) -> None:
         def table(width: int) -> Tensor:
-            return torch.empty(n_nodes, width, dtype=dtype)
+            made = torch.empty(n_nodes, width, dtype=dtype)
+            on_large_pages(made)
+            return made
 
         steps = list(pairwise(widths))
-        self.mixed = [(table(a), table(a)) for a, _ in steps]
-        self.branches = [(table(b), table(b)) for _, b in steps]
+        self.kept = [Tables(table(a), torch.empty(n_nodes, b, dtype=torch.uint8)) for a, b in steps]
         self.outputs = [table(b) for _, b in steps]
-        self.spare = [torch.empty(n_nodes * max(widths), dtype=dtype) for _ in range(3)]
+        self.spare = [torch.empty(n_nodes * max(widths), dtype=dtype) for _ in range(2)]
+        on_large_pages(*self.spare)
 
 
 @dataclass(eq=False)
@@ -153,7 +155,7 @@ class Pass:
         self.space = plan.free.pop() if plan.free else Workspace(len(embedding), widths, embedding.dtype)
         rows = [plan.nodes.numpy()]
         for _ in widths[2:]:
-            rows.insert(0, cpu_kgat.with_neighbours(plan.adjacency.csr, rows[0]))
+            rows.insert(0, cpu_kgat_edges.with_neighbours(plan.adjacency.csr, rows[0]))
         self.layers = [self._layer(k, own, weights[4 * k : 4 * k + 4]) for k, own in enumerate(rows)]
         x = embedding
         for layer in self.layers:
@@ -161,10 +163,9 @@ class Pass:
             x = layer.output
 
     def _layer(self, k: int, rows: Ints, weights: Sequence[Tensor]) -> "_Layer":
-        (summed, product), (left, right) = self.space.mixed[k], self.space.branches[k]
-        w1, b1, w2, b2 = weights
+        kept, n = self.space.kept[k], len(rows)
         activation = replace(self.plan.activation, seed=(self.plan.activation.seed + k * _SEED_STEP) % (1 << 64))
-        return _Layer(rows, (summed, product), (left, right), self.space.outputs[k], (w1, w2), (b1, b2), activation)
+        return _Layer(rows, weights, activation, Tables(kept.near[:n], kept.marks[:n]), self.space.outputs[k])
 
     def found(self, embedding: Tensor) -> tuple[Tensor, ...]:
         """Return every layer's vectors of the nodes."""
@@ -186,87 +187,56 @@ class Pass:
             below = self.layers[k - 1].rows if k else np.arange(len(embedding))
             out = _first(self.space.spare[1], len(below), x.shape[1]) if k else to_embedding
             out = torch.empty_like(x) if out is None else out
-            to_near, gradients = layer.backward(self.plan.adjacency, x, grad, self.space, self.n_threads)
-            to_weights[:0] = gradients
-            grad = layer.pull(self.plan.adjacency, to_near, (below, out), self.n_threads)
+            gradients = layer.backward(self.plan.adjacency, x, grad, (below, out), self.space.spare[0], self.n_threads)
+            to_weights[:0], grad = gradients, out
             grad[torch.from_numpy(np.searchsorted(below, nodes))] += grads[k]
         return [grad, *to_weights]
 
 
 @dataclass(eq=False)
 class _Layer:
-    """One layer in one pass: the tables of its rows, compact, and its output with a row for every node."""
+    """One layer in one pass: what it keeps of its rows, and its output with a row for every node."""
 
     rows: Ints
-    mixed: tuple[Tensor, Tensor]
-    branches: tuple[Tensor, Tensor]
-    output: Tensor
-    weights: tuple[Tensor, Tensor]
-    biases: tuple[Tensor, Tensor]
+    weights: Sequence[Tensor]
     activation: Activation
+    kept: Tables
+    output: Tensor
 
     def forward(self, adjacency: Adjacency, x: Tensor, n_threads: int) -> None:
         """Write the rows of the output."""
-        values = adjacency.values
-
-        def work(_: int, part: slice) -> None:
-            rows = self.rows[part]
-            mixed, branches = _pair(self.mixed, part), _pair(self.branches, part)
-            cpu_kgat.mix(adjacency.csr, values, x, rows, mixed)
-            for table, weight, branch in zip(mixed, self.weights, branches, strict=True):
-                torch.mm(table, weight.T, out=branch)
-            cpu_kgat.activate(branches, self.biases, rows, self.activation, self.output)
-
-        work_in_blocks(work, len(self.rows), n_threads)
+        layer, csr = (self.weights, self.activation), adjacency.csr
+        cpu_kgat.forward(csr, adjacency.values, x, self.rows, layer, self.kept, self.output, n_threads)
 
     def backward(
-        self, adjacency: Adjacency, x: Tensor, grad: Tensor, space: Workspace, n_threads: int
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Differentiate all but the gather, given the gradient of the rows of the output.
+        self,
+        adjacency: Adjacency,
+        x: Tensor,
+        grad: Tensor,
+        target: tuple[Ints, Tensor],
+        spare: Tensor,
+        n_threads: int,
+    ) -> list[Tensor]:
+        """Write the gradient of some rows of the input, given that of the rows of the output.
 
         Returns:
-            The gradient of the gathered vectors, and those of W1, b1, W2, b2. What an input row has of the gradient
-            beside the gather lies in the first of `mixed`.
+            The gradients of W1, b1, W2, b2.
         """
-        to_summed = _first(space.spare[0], len(self.rows), x.shape[1])
-        is_spread = len(self.rows) < len(x) and cpu_kgat.has_most_entries(adjacency.csr, self.rows)
         # where few rows are missing, it costs less to read zeros than to skip
-        to_near = _first(space.spare[2], *x.shape).zero_() if is_spread else to_summed
-        sums: list[list[Tensor]] = [[] for _ in range(n_blocks(len(self.rows)))]
-
-        def work(block: int, part: slice) -> None:
-            rows, mixed, branches = self.rows[part], _pair(self.mixed, part), _pair(self.branches, part)
-            biases = cpu_kgat.activate_backward(branches, self.biases, rows, self.activation, grad[part])
-            to_weights = [branch.T @ table for branch, table in zip(branches, mixed, strict=True)]
-            sums[block] = [to_weights[0], biases[0], to_weights[1], biases[1]]
-            grads = (to_summed[part], mixed[1])
-            for branch, weight, out in zip(branches, self.weights, grads, strict=True):
-                torch.mm(branch, weight, out=out)
-            cpu_kgat.mix_backward(x, rows, mixed[0], grads, to_near if is_spread else to_near[part])
-
-        work_in_blocks(work, len(self.rows), n_threads)
-        return to_near, [torch.stack(parts).sum(dim=0) for parts in zip(*sums, strict=True)]
-
-    def pull(self, adjacency: Adjacency, to_near: Tensor, target: tuple[Ints, Tensor], n_threads: int) -> Tensor:
-        """Write the gradient of some rows of the input, gathered against the edges, and return it."""
-        transposed, values = adjacency.transposed
-        below, out = target
-        place = np.full(transposed.n_rows, -1, np.int32)
-        place[self.rows] = np.arange(len(self.rows), dtype=np.int32)
-        own = (place, self.mixed[0])
-        cuts = split_evenly(running_entries(transposed.rowptr.numpy(), below), n_threads)
-
-        def work(start: int, end: int) -> None:
-            cpu_kgat.pull(transposed, values, to_near, own, below[start:end], out[start:end])
-
-        share_out(work, cuts, n_threads=n_threads)
-        return out
+        by_target = cpu_kgat_edges.has_most_entries(adjacency.csr, self.rows)
+        to_near = _first(spare, len(x) if by_target else len(self.rows), x.shape[1])
+        if by_target:
+            cpu_kgat_edges.clear_others(to_near, self.rows, n_threads)
+        layer = (self.weights, self.activation)
+        gradients = cpu_kgat.backward(x, self.rows, layer, self.kept, grad, to_near, n_threads)
+        own = (self.rows, self.kept.near)
+        if by_target:
+            cpu_kgat_edges.pull(*adjacency.transposed, to_near, own, target, n_threads)
+        else:
+            cpu_kgat_edges.push(adjacency.csr, adjacency.values, to_near, own, target, n_threads)
+        return gradients
 
 
 def _first(flat: Tensor, n_rows: int, width: int) -> Tensor:
     """Return the beginning of a spare table in another shape."""
     return flat[: n_rows * width].view(n_rows, width)
-
-
-def _pair(tables: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
-    return tables[0][part], tables[1][part]

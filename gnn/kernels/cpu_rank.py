@@ -53,7 +53,6 @@ def _panels(items: Tensor, width: int) -> Tensor:
 @lru_cache(maxsize=None, typed=True)  # np.float32(0) == np.float64(0)
 def _rank(width: int, like: Any) -> Any:
     panel_bytes = width * like.dtype.itemsize
-    multiply = multiply_panel(width, like)
 
     @kernel
     def best(start: int, end: int, users: Any, panels: int, n_panels: int, tile: int, kept: Any) -> None:
@@ -65,9 +64,10 @@ def _rank(width: int, like: Any) -> Any:
             for r0 in range(start, end, N_ROWS):  # beyond the last user the last one stands in
                 r1, r2, r3 = min(r0 + 1, last), min(r0 + 2, last), min(r0 + 3, last)
                 r4, r5 = min(r0 + 4, last), min(r0 + 5, last)
-                six = (users[r0], users[r1], users[r2], users[r3], users[r4], users[r5])
+                six = (r0, r1, r2, r3, r4, r5)
                 for panel in range(first_panel, min(first_panel + tile, n_panels)):
-                    s0, s1, s2, s3, s4, s5 = multiply(six, panels + panel * users.shape[1] * panel_bytes, panel_bytes)
+                    at = panels + panel * users.shape[1] * panel_bytes
+                    s0, s1, s2, s3, s4, s5 = multiply_panel(users, six, at, panel_bytes, width, like)
                     above = which_above(s0, values[r0, -1]) | which_above(s1, values[r1, -1])
                     above |= which_above(s2, values[r2, -1]) | which_above(s3, values[r3, -1])
                     above |= which_above(s4, values[r4, -1]) | which_above(s5, values[r5, -1])

@@ -36,11 +36,16 @@ _ALL = np.empty(0, np.int64)
 _NONE = {np.dtype(kind): np.empty(0, kind) for kind in (np.float32, np.float64)}
 
 
-def panels(n_columns: int) -> Iterator[tuple[int, int]]:
+def like_of(table: Tensor) -> Any:
+    """Return the zero that stands for a table's type: float64 for float64, float32 for others."""
+    return np.float64(0) if table.dtype == torch.float64 else np.float32(0)
+
+
+def panels(n_columns: int, widest: int = _WIDTHS[0]) -> Iterator[tuple[int, int]]:
     """Yield (first column, width) of the panels of a table; few widths, as each is compiled."""
     start = 0
     while start < n_columns:
-        width = next(w for w in _WIDTHS if w <= n_columns - start)
+        width = next(w for w in _WIDTHS if w <= min(widest, n_columns - start))
         yield start, width
         start += width
 

@@ -1,13 +1,20 @@
 """The compiled route is the pure one in other words: in float32 and bfloat16, for all widths, and in tiles."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from gnn import sparse
 from gnn.kernels import cpu_panel, cpu_rank, cpu_topk
-from gnn.kernels.threads import share_out, split_evenly
+from gnn.kernels.cpu_panel import add_product, put_product
+from gnn.kernels.pages import on_large_pages
+from gnn.kernels.threads import kernel, share_out, split_evenly
 from gnn.sparse import compiled_route, torch_route
+
+MAPS = Path("/proc/self/smaps_rollup")
 
 
 def random_csr(n_rows: int = 37, n_cols: int = 29, n_edges: int = 300) -> sparse.Csr:
@@ -103,3 +110,39 @@ def test_tanh_is_right_to_three_units_in_the_last_place(dtype: torch.dtype) -> N
     out, one = torch.empty_like(x), torch.ones(1, 1, dtype=dtype)
     cpu_panel.project(x, torch.arange(len(x)), one, torch.zeros(1, dtype=dtype), out)
     torch.testing.assert_close(out, torch.tanh(x), rtol=3 * torch.finfo(dtype).eps, atol=0)
+
+
+@kernel
+def _both_products(a: Any, b: Any, out: Any) -> None:
+    put_product(a, b, out)
+    add_product(a, b, out)
+
+
+@pytest.mark.parametrize("like", [np.float32(0), np.float64(0)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 23), (13, 64, 32)])
+@pytest.mark.parametrize("is_transposed", [False, True])
+def test_a_product_within_a_kernel_writes_its_rows_and_no_others(
+    like: Any, shape: tuple[int, int, int], is_transposed: bool
+) -> None:
+    n, d, m = shape
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((n, d)).astype(like.dtype), rng.standard_normal((d, m)).astype(like.dtype)
+    out = np.full((n + 1, m), 5, like.dtype)
+    _both_products(a.T.copy().T if is_transposed else a, b, out)
+    np.testing.assert_allclose(out[:n], 2 * (a.astype(float) @ b), atol=1e-4 if like.itemsize == 4 else 1e-12)
+    assert (out[n] == 5).all()
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="only Linux says what pages a process has")
+def test_large_pages_hold_what_was_in_small_ones() -> None:
+    table, small = torch.arange(6 << 20, dtype=torch.float32), torch.arange(10)
+    before = large_page_bytes()
+    on_large_pages(table, small)
+    assert torch.equal(table, torch.arange(6 << 20, dtype=torch.float32))
+    if "[never]" not in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
+        assert large_page_bytes() - before >= 16 << 20
+
+
+def large_page_bytes() -> int:
+    lines = MAPS.read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("AnonHugePages")).split()[1])

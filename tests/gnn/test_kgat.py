@@ -15,10 +15,10 @@ from gnn.bench.row import Machine
 from gnn.bench.setting import TOY, Setting
 from gnn.bench.task import Task
 from gnn.data import TrainingGraph
-from gnn.kernels import cpu_kgat, threads
+from gnn.kernels import cpu_kgat, cpu_kgat_edges, threads
 from gnn.models.kgat import KGAT
 from gnn.sampling import FactBatch, InteractionBatch
-from gnn.sparse import use_route
+from gnn.sparse import Csr, use_route
 from kg.ckg import CollaborativeKG
 from tests.contracts.recommender import RecommenderContract
 from tests.gnn import oracles
@@ -132,7 +132,7 @@ def test_both_routes_give_the_same_loss_and_gradients_whichever_rows_are_left_ou
     with use_route("torch"):
         expected = loss_and_gradients(model)
     if has_most is not None:
-        monkeypatch.setattr(cpu_kgat, "has_most_entries", lambda csr, rows: has_most)
+        monkeypatch.setattr(cpu_kgat_edges, "has_most_entries", lambda csr, rows: has_most)
     with use_route("compiled"):
         found = loss_and_gradients(model)
     for one, other in zip(found, expected, strict=True):
@@ -145,8 +145,8 @@ def test_a_layer_is_computed_for_the_nodes_that_the_next_one_needs() -> None:
     dense = np.zeros((csr.n_rows, csr.n_rows), bool)
     dense[csr.row.numpy(), csr.col.numpy()] = True
     assert 1 < dense[20].sum() < 9
-    assert cpu_kgat.with_neighbours(csr, node).tolist() == sorted({20, *np.flatnonzero(dense[20])})
-    assert cpu_kgat.with_neighbours(csr, np.arange(309)).tolist() == list(range(csr.n_rows))
+    assert cpu_kgat_edges.with_neighbours(csr, node).tolist() == sorted({20, *np.flatnonzero(dense[20])})
+    assert cpu_kgat_edges.with_neighbours(csr, np.arange(309)).tolist() == list(range(csr.n_rows))
 
 
 def test_the_gradient_is_that_of_what_dropout_left() -> None:
@@ -165,11 +165,13 @@ def test_the_gradient_is_that_of_what_dropout_left() -> None:
 def test_dropout_leaves_its_share_out_anew_in_each_step_and_nothing_when_it_serves() -> None:
     n, share = 4000, 0.3
     ones, none = torch.ones(n, 8), torch.zeros(8)
+    no_edges = Csr(torch.zeros(n + 1, dtype=torch.int32), torch.zeros(0, dtype=torch.int32), n)
     tables = []
     for seed in (1, 2):
         tables.append(torch.empty(n, 8))
-        activation = cpu_kgat.Activation(0.2, share, seed)
-        cpu_kgat.activate((ones, torch.zeros(n, 8)), (none, none), np.arange(n), activation, tables[-1])
+        layer = ((torch.eye(8), none, torch.zeros(8, 8), none), cpu_kgat.Activation(0.2, share, seed))
+        kept = cpu_kgat.Tables(torch.empty(n, 8), torch.empty(n, 8, dtype=torch.uint8))
+        cpu_kgat.forward(no_edges, none, ones, np.arange(n), layer, kept, tables[-1], n_threads=1)
     first, second = tables
     assert first.unique().tolist() == pytest.approx([0.0, 1 / (1 - share)])
     kept = (first > 0).double()
@@ -191,6 +193,7 @@ def test_dropout_leaves_its_share_out_anew_in_each_step_and_nothing_when_it_serv
 
 def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_BLOCK", 7)
+    monkeypatch.setattr(cpu_kgat, "BLOCK", 7)
     model = deep(torch.float32)
     results = []
     with use_route("compiled"):
