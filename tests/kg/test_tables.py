@@ -1,5 +1,9 @@
+from unittest.mock import patch
+
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kg.errors import DuplicateIdError, SchemaError, UnknownIdError
 from kg.tables import TABLES, check_references, conform, empty_table
@@ -73,6 +77,21 @@ def test_double_keys_are_named() -> None:
     with pytest.raises(DuplicateIdError, match=r"1 keys .head, relation, tail, source. .*: `a \| r \| c \| s`"):
         conform("triples", triples(head=["a", "a"]))
     conform("triples", triples(head=["a", "a"], source=["s", "t"]))
+
+
+@pytest.mark.parametrize("most_keys", [2**62, 1])
+@given(rows=st.lists(st.tuples(*[st.sampled_from("ab")] * 3, st.sampled_from([None, 0, 1])), max_size=6))
+def test_a_row_that_is_there_twice_is_found_whatever_way_is_taken(most_keys: int, rows: list[tuple[object]]) -> None:
+    columns = dict(zip(TABLES["members"].key, zip(*rows, strict=True) if rows else [[]] * 4, strict=True))
+    table = pa.table(
+        {name: pa.array(list(values), TABLES["members"].schema.field(name).type) for name, values in columns.items()}
+    )
+    with patch("kg.tables._MOST_KEYS", most_keys):
+        if len(set(rows)) == len(rows):
+            assert len(conform("members", table)) == len(rows)
+        else:
+            with pytest.raises(DuplicateIdError, match=r"keys \(hyperedge_id, entity_id, role, position\) occur"):
+                conform("members", table)
 
 
 def test_unknown_ids_are_named() -> None:
