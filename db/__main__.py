@@ -15,7 +15,7 @@ from rich.progress import Progress, ProgressColumn, Task
 from rich.table import Table
 
 from db import server as neo4j_server
-from db.bench import bench
+from db.bench import bench, jars_with_apoc, markdown
 from db.browser import GUIDE_PORT, guide_server
 from db.errors import DbError
 from db.ladybug_store import LadybugConfig, LadybugStore
@@ -136,30 +136,36 @@ def query(
 
 @app.command("bench")
 def bench_stores(
-    out: Annotated[Path, typer.Option("--json", help="where the figures go")],
+    out: Annotated[Path | None, typer.Option("--json", help="where the figures go")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="how often the small graph is loaded")] = 3,
-    large: Annotated[bool, typer.Option(help="load 1,000,000 triples too")] = True,
+    large: Annotated[bool, typer.Option(help="load and read 1,000,000 triples too")] = True,
+    table: Annotated[
+        Path | None, typer.Option(help="print the Markdown table of such a file, and measure nothing")
+    ] = None,
 ) -> None:
     """Time loading, beside single rows and neo4j-graphrag's writer, into a Neo4j that is started for it.
 
     Example: python -m db bench --json bench.json
     """
+    if table is not None:
+        sys.stdout.write(markdown(json.loads(table.read_text(encoding="utf-8"))) + "\n")
+        return
     with tempfile.TemporaryDirectory(prefix="kglift-bench-") as folder, Progress(console=_console) as bar:
         task = bar.add_task("start", total=None)
-        home = ServerHome(Path(folder), neo4j_server.default_home() / "lib")
+        jars, home = neo4j_server.fetch_jars(neo4j_server.default_home() / "lib"), Path(folder) / "neo4j"
         try:
             figures = bench(
-                home.start().bolt_uri,
+                ServerHome(home, jars_with_apoc(jars, home)).start().bolt_uri,
+                ServerHome(Path(folder) / "bulk", jars),
                 repeats=repeats,
                 large=large,
                 progress=lambda done, total, note="": bar.update(task, completed=done, total=total, description=note),
             )
         finally:
-            neo4j_server.stop(home.folder)
-    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    for row in figures["rows"]:
-        took = "no figure" if row["wall_s"] is None else f"{row['wall_s']:.2f} s"
-        _console.print(f"{row['name']:18} {row['n_triples']:>9,} triples  {took:>10}  {row['note']}", highlight=False)
+            neo4j_server.stop(home)
+    if out is not None:
+        out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(markdown(figures) + "\n")
 
 
 @app.command()

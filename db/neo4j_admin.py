@@ -136,7 +136,7 @@ def _admin(home: Home, *arguments: str) -> None:
     if lacking := server.missing_tools(jars=jars):
         raise StoreUnreachableError(lacking)
     (home.folder / "conf").mkdir(exist_ok=True)
-    command = ["java", "-Xmx1g", "-XX:+UseParallelGC", *home.java_options, *server.OPENS, "-cp", f"{jars}/*"]
+    command = ["java", *server.MEMORY, *home.java_options, *server.OPENS, "-cp", f"{jars}/*"]
     command += ["org.neo4j.cli.AdminTool", "database", *arguments]
     places = {"NEO4J_HOME": str(home.folder), "NEO4J_CONF": str(home.folder / "conf")}
     done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True, check=False)
