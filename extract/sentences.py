@@ -16,8 +16,9 @@ from extract.score import Example, Fact, Ontology, relation_name
 from kg.graph import Graph
 from kg.progress import Progress, silent
 
-_MAX_FACTS = 8
+_MAX_FACTS = 5
 _MAX_NAME = 100
+_MAX_QUOTE = 300
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -32,7 +33,7 @@ class SentenceFacts(Method):
     """
 
     name = "sentence_facts"
-    prompt = "sentence_facts.v1"
+    prompt = "sentence_facts.v2"
 
     def __init__(self, examples: Sequence[Example], ontology: Ontology) -> None:
         super().__init__(None)
@@ -40,16 +41,11 @@ class SentenceFacts(Method):
         self._relations = {relation_name(r): r for r in ontology.relations}
         allowed: JsonDict = {"enum": list(self._relations)}
         relation: Any = Annotated[str, Field(max_length=_MAX_NAME, json_schema_extra=allowed)]
-        words: Any = Annotated[str, Field(min_length=1, max_length=_MAX_NAME)]
-        quote: Any = Annotated[str, Field(min_length=1, max_length=300)]
-        fact: Any = create_model(
-            "Fact",
-            __config__=_STRICT,
-            head=(words, ...),
-            relation=(relation, ...),
-            tail=(words, ...),
-            quote=(quote, ...),
-        )
+        words: Any = _words(_MAX_NAME, usual=60)
+        quote: Any = _words(_MAX_QUOTE, usual=120)
+        # The quote comes first: a small model that begins with the sentence's own words invents less after them.
+        ends: Any = {"head": (words, ...), "relation": (relation, ...), "tail": (words, ...)}
+        fact: Any = create_model("Fact", __config__=_STRICT, quote=(quote, ...), **ends)
         self.Reply = create_model(
             "SentenceFacts", __config__=_STRICT, facts=(Annotated[list[fact], Field(max_length=_MAX_FACTS)], ...)
         )
@@ -119,3 +115,8 @@ def ask_sentences(
     for row in result.graph.triples.to_pylist():
         said.setdefault(unit_of[row["source"]], []).append((names[row["head"]], row["relation"], names[row["tail"]]))
     return {unit: tuple(facts) for unit, facts in said.items()}, result
+
+
+def _words(most: int, usual: int) -> Any:
+    """Return the type of a text; the schema keeps small models from rambling, validation allows more."""
+    return Annotated[str, Field(min_length=1, max_length=most, json_schema_extra={"maxLength": usual})]

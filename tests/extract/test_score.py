@@ -101,8 +101,9 @@ def test_the_spacy_baseline_learns_from_other_sentences_and_is_scored_beside() -
     said = SpacyBaseline(train).extract(examples)
     found = score(examples, said, read_ontology(base / "ontologies/1_movie_ontology.json"))
     assert found.conformance == 1.0
-    assert found.published.f1 > 0.03
+    assert found.published.f1 > 0.15
     assert found.relations["director"].right > 0
+    assert found.relations["publication date"].right > 0  # a bare year is the first of January
 
 
 def test_a_missing_spacy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
