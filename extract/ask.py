@@ -11,7 +11,7 @@ from extract.commits import Commits
 from extract.engine_config import EngineConfig
 from extract.errors import PassingProviderError, TerminalProviderError, UnitError
 from extract.ledger import Ledger
-from extract.ledger_rows import SET_ASIDE, Entry, NewReply, StoredReply, UnitState, beat
+from extract.ledger_rows import SET_ASIDE, Entry, NewReply, StoredReply, UnitState
 from extract.method import Unit
 from extract.pace import Budget, Pace, n_prompt_tokens, n_tokens
 from extract.provider import Completion, Provider, Request
@@ -27,7 +27,6 @@ _POLL_S = 0.05
 _PULSE_S = 1.0
 _GIVE_UP_AFTER = 3
 _YIELD_EVERY = 64
-_SPARE = 2
 
 
 @dataclass
@@ -91,7 +90,7 @@ class Asker:
         """
         began = time.monotonic()
         self._progress, self._total = progress, total
-        n_tasks = self._n_slots + self._n_slots // _SPARE + 1  # some prepare or store while all slots are taken
+        n_tasks = 2 * self._n_slots + 1  # some prepare or store while all slots are taken
         chains = self._questions.chains(units, self._ledger)
         workers = [asyncio.create_task(self._work(chains)) for _ in range(min(n_tasks, max(total, 1)))]
         pulse = asyncio.create_task(self._pulse())
@@ -116,13 +115,14 @@ class Asker:
         for worker in late:
             worker.cancel()
         await asyncio.gather(*workers, pulse, return_exceptions=True)
+        await self._commits.close()
         await self._provider.close()
 
     async def _pulse(self) -> None:
         """Say once a second that this process lives, and flush what it stored."""
         while True:
             await asyncio.sleep(_PULSE_S)
-            self._ledger.write(beat(self._ledger.runner))
+            await self._commits.write(Entry(is_beat=True))
             await asyncio.to_thread(self._ledger.sync)
 
     async def _work(self, chains: Iterator[Chain]) -> None:

@@ -3,9 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -20,8 +19,7 @@ from extract.template import Prompt
 _AT_ONCE = 64
 
 
-@dataclass(frozen=True)
-class Chain:
+class Chain(NamedTuple):
     """What the ledger knows of one unit.
 
     Attributes:
@@ -126,9 +124,9 @@ class Questions:
             )
             return valid, verdict.errors
         if is_last:
-            return replace(chain, attempts=attempts, reason=verdict.reason, is_open=False), verdict.errors
+            return chain._replace(attempts=attempts, reason=verdict.reason, is_open=False), verdict.errors
         prompt = ask_again(chain.prompt, verdict.errors, attempts)
-        asked_again = replace(chain, key=self._key(prompt), prompt=prompt, attempts=attempts, reason=verdict.reason)
+        asked_again = chain._replace(key=self._key(prompt), prompt=prompt, attempts=attempts, reason=verdict.reason)
         return asked_again, verdict.errors
 
     def request(self, chain: Chain) -> Request:

@@ -146,16 +146,28 @@ class Ledger:
         Raises:
             LedgerError: if it could not be written; nothing of the transaction was then.
         """
-        with self._clear_errors():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                results = [operation(self._connection) for operation in operations]
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk has ended it already
-                    self._connection.execute("ROLLBACK")
-                raise
+        results = self.begin(*operations)
+        self.commit()
         return results
+
+    def begin(self, *operations: Operation[Any]) -> list[Any]:
+        """Run operations in a transaction that `commit` ends, and return what they return.
+
+        Raises:
+            LedgerError: if it could not be written; nothing of the transaction was then.
+        """
+        with self._clear_errors(), self._rolled_back():
+            self._connection.execute("BEGIN IMMEDIATE")
+            return [operation(self._connection) for operation in operations]
+
+    def commit(self) -> None:
+        """End the transaction that was begun; may run in another thread, where it keeps nobody from the interpreter.
+
+        Raises:
+            LedgerError: if it could not be written; nothing of the transaction was then.
+        """
+        with self._clear_errors(), self._rolled_back():
+            self._connection.execute("COMMIT")
 
     def sync(self) -> None:
         """Flush what was committed to the disk; may run in another thread.
@@ -177,6 +189,15 @@ class Ledger:
     def _all(self, statement: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
         with self._clear_errors():
             return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _rolled_back(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:  # a full disk has ended it already
+                self._connection.execute("ROLLBACK")
+            raise
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:

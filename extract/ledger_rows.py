@@ -16,8 +16,7 @@ PENDING, DONE, EMPTY, REJECTED, SET_ASIDE = "pending", "done", "empty", "rejecte
 STATES = (PENDING, DONE, EMPTY, REJECTED, SET_ASIDE)
 
 
-@dataclass(frozen=True)
-class StoredReply:
+class StoredReply(NamedTuple):
     """One reply, as it came.
 
     Attributes:
@@ -35,8 +34,7 @@ class StoredReply:
     n_completion_tokens: int
 
 
-@dataclass(frozen=True)
-class NewReply:
+class NewReply(NamedTuple):
     """A reply on its way into the ledger: the reply, and what it belongs to."""
 
     reply: StoredReply
@@ -85,12 +83,14 @@ class Entry(NamedTuple):
         settle: where a unit stands.
         release: the key of a claim to give back.
         claim: the key of a question to claim.
+        is_beat: that the runner lives.
     """
 
     store: NewReply | None = None
     settle: UnitState | None = None
     release: str = ""
     claim: str = ""
+    is_beat: bool = False
 
 
 def open_run(run: str, method: str, prompt: tuple[str, str], model: str, parameters: str) -> Operation[None]:
@@ -158,6 +158,8 @@ def enter_all(entries: Sequence[Entry], run: str, runner: str) -> Operation[list
         store_all(connection, [entry.store for entry in entries if entry.store])
         _settle_all(connection, run, [entry.settle for entry in entries if entry.settle])
         _release_all(connection, [entry.release for entry in entries if entry.release], runner)
+        if any(entry.is_beat for entry in entries):
+            _beat(connection, runner)
         claims = iter(_claim_all(connection, [entry.claim for entry in entries if entry.claim], runner))
         return [next(claims) if entry.claim else None for entry in entries]
 

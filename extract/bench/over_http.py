@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +23,6 @@ from kg.progress import Progress, silent
 
 _IN_FLIGHT, _LATENCY_S = 256, 0.05
 _MOST = 2**20
-_WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,6 @@ class Row:
         per_s: questions a second.
         share: of the ideal rate; None where there is none.
         cpu_us: of this process, for each question.
-        other_cpu_us: of the endpoint's process, for each question.
         note: what the row leaves out.
     """
 
@@ -49,7 +45,6 @@ class Row:
     per_s: float
     share: float | None = None
     cpu_us: float | None = None
-    other_cpu_us: float | None = None
     note: str = ""
 
 
@@ -71,10 +66,12 @@ def over_http(n_units: int, progress: Progress = silent) -> list[Row]:
         "engine": lambda url: _engine(url, n_units),
     }
     for done, (name, way) in enumerate(ways.items(), start=1):
-        with _cpu() as cpu, quick_api(REPLY, _LATENCY_S) as url:
+        with quick_api(REPLY, _LATENCY_S) as url:
+            cpu = time.process_time()
             wall_s = way(url)
-        per_s, (ours, others) = n_units / wall_s, (one / n_units * 1e6 for one in cpu)
-        rows.append(Row(name, n_units, wall_s, per_s, per_s / ideal, ours, others))
+            cpu = time.process_time() - cpu
+        per_s = n_units / wall_s
+        rows.append(Row(name, n_units, wall_s, per_s, per_s / ideal, cpu / n_units * 1e6))
         progress(done, len(ways), f"{name}: {per_s:,.0f}/s")
     return rows
 
@@ -162,17 +159,3 @@ def _body(url: str) -> bytes:
     words = prompt.render({"title": "item:1"})
     request = Request(prompt.system, words, Moods.Reply.model_json_schema(), EngineConfig().max_tokens)
     return json.dumps(OpenAIAPI(OpenAIAPI.Config(url, "m"), "key").body(request)).encode()
-
-
-@contextmanager
-def _cpu() -> Iterator[list[float]]:
-    """Give a list that holds, at the end, the CPU seconds of this process and of those that it started."""
-    before = [_used(who) for who in _WHO]
-    used: list[float] = []
-    yield used
-    used += [_used(who) - was for who, was in zip(_WHO, before, strict=True)]
-
-
-def _used(who: int) -> float:
-    usage = resource.getrusage(who)
-    return usage.ru_utime + usage.ru_stime

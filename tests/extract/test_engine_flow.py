@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from extract.engine import EngineConfig, extract
 from extract.errors import BudgetError, LedgerError, PassingProviderError, TerminalProviderError, UnitError
 from extract.ledger import Ledger
-from extract.ledger_rows import NewReply, Operation, store_all
+from extract.ledger_rows import NewReply, store_all
 from extract.provider import Completion, Request
 from extract.providers.scripted import Scripted
 from tests.extract.asking import MoodMethod, check_totals, moods, run, scripted
@@ -155,13 +154,13 @@ def test_a_ledger_that_fails_ends_the_run_and_keeps_what_it_has(
 
 def test_tasks_that_write_in_one_round_share_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     n_commits = count()
-    write = Ledger.write
+    commit = Ledger.commit
 
-    def counted(self: Ledger, *operations: Operation[Any]) -> list[Any]:
+    def counted(self: Ledger) -> None:
         next(n_commits)
-        return write(self, *operations)
+        commit(self)
 
-    monkeypatch.setattr(Ledger, "write", counted)
+    monkeypatch.setattr(Ledger, "commit", counted)
     provider = scripted(lambda r: moods("dark"), latency_s=0.01, max_in_flight=64)
     result = extract(MoodMethod(n_units=512), toy_graph(), provider, tmp_path / "ledger")
     assert result.summary.done == 512
