@@ -1,6 +1,6 @@
 """`python -m db bench`: how fast graphs are loaded and read, beside single rows and neo4j-graphrag's writer.
 
-Every load goes into an empty store of a running, warm server: the small graph was loaded into it ten times. The loader
+Every load goes into an empty store of a running, warm server: the small graph was loaded into it 20 times. The loader
 of single rows gets a sample, and its time is multiplied: the row says so. Wall and CPU time of this process are given
 (Neo4j's own work is not in the latter), and how busy the machine was, since on a shared one the same load takes twice
 as long an hour later.
@@ -34,7 +34,7 @@ from kg.progress import Progress, silent
 
 _RELATIONS: Final = ("has_genre", "has_mood", "directed_by", "about")
 _SAMPLE: Final = 300
-_WARM_UP: Final = 10
+_WARM_UP: Final = 20
 _APOC: Final = "org.neo4j.procedure:apoc-core:5.26.0:jar:core"
 _EMPTY: Final = (
     "MATCH ()-[r]->() CALL (r) { DELETE r } IN TRANSACTIONS OF 20000 ROWS",

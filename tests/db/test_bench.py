@@ -50,7 +50,7 @@ def test_every_way_has_a_figure_or_a_reason(neo4j_uri: str, monkeypatch: pytest.
         assert (row["wall_s"] or 0) > 0 or row["note"]
     assert "extrapolated from 300 nodes and 100 facts" in rows["single rows", 100]["note"]
     assert len(rows["kglift", 100]["runs_s"]) == 2
-    assert loaded == [100] * 12 + [5_000]
+    assert loaded == [100] * 22 + [5_000]
 
 
 def _load_and_count(uri: str, graph) -> int:
