@@ -1,7 +1,8 @@
-"""KGAT's training step without a fresh gradient of the embedding.
+"""KGAT's training step without a gradient of the embedding.
 
 By autograd each step asks for a table of the embedding's size and clears it. On facts, of which a step has some
-thousand, that costs more than the loss: here their rows alone are handed to Adam. On interactions the table stays.
+thousand, that costs more than the loss: here their rows alone are handed to Adam. On interactions a row's gradient goes
+through Adam as soon as it is gathered.
 What is small runs on one thread: where the processors have other work, each parallel region of torch waits for the last
 of its threads to get its turn.
 """
@@ -39,21 +40,15 @@ class KGATStep:
     def __init__(self, model: KGAT, optimiser: torch.optim.Optimizer) -> None:
         self.model, self.optimiser = model, optimiser
         self._adam = TableAdam(model.embedding, optimiser)
-        self._gradient = torch.empty_like(model.embedding)
-        on_large_pages(self._gradient, *self._adam.tables())
+        on_large_pages(*self._adam.tables())
         self._slots = np.full(len(model.embedding), -1, np.int32)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Make a step on a batch of either kind and return its loss, a scalar."""
         self.optimiser.zero_grad()
         with torch_on_one_thread() as n_threads:
-            if isinstance(batch, FactBatch):
-                loss = self._on_facts(batch)
-            else:
-                loss = self._on_interactions(batch, n_threads)
-                self.model.embedding.grad = self._gradient
+            loss = self._on_facts(batch) if isinstance(batch, FactBatch) else self._on_interactions(batch, n_threads)
         self.optimiser.step()
-        self.model.embedding.grad = None
         return loss.detach()
 
     def _on_facts(self, batch: FactBatch) -> Tensor:
@@ -77,7 +72,9 @@ class KGATStep:
         done = Pass(plan, model.embedding, weights, n_threads)
         layers = [x.requires_grad_() for x in done.found(model.embedding.detach())]
         loss = model.ranking_loss(functional.embedding(place, join_layers(layers)))
-        _, *gradients = done.backward(model.embedding, torch.autograd.grad(loss, layers), self._gradient)
+        adam = (self._adam.tables(), self._adam.next_rates())
+        with torch.no_grad():
+            gradients = done.backward(model.embedding, torch.autograd.grad(loss, layers), adam)
         plan.free.append(done.space)
         _give(weights, gradients)
         return loss

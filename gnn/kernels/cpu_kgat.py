@@ -260,9 +260,13 @@ def _mix_backward(own: Any, near: Any, to_summed: Any, to_multiplied: Any, to_ne
 
 @kernel
 def _add_rows(table: Any, total: Any) -> None:
-    for row in table:
+    whole = len(table) - len(table) % 4
+    for k in range(0, whole, 4):
         for j in range(len(total)):
-            total[j] += row[j]
+            total[j] += (table[k, j] + table[k + 1, j]) + (table[k + 2, j] + table[k + 3, j])
+    for k in range(whole, len(table)):
+        for j in range(len(total)):
+            total[j] += table[k, j]
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]

@@ -8,11 +8,13 @@ import numpy.typing as npt
 from torch import Tensor
 
 from gnn.kernels.cpu_spmm import AHEAD, gather, like_of, panels, running_entries
+from gnn.kernels.cpu_step import adam_row
 from gnn.kernels.threads import kernel, share_out, split_evenly
 from gnn.kernels.vector import add, add_scaled, load, prefetch, store, zeros
 from gnn.sparse.pattern import Csr
 
 Ints = npt.NDArray[np.int64]
+Adam = tuple[tuple[Tensor, Tensor, Tensor], tuple[Any, ...]]
 _LINE = 64
 
 
@@ -54,16 +56,46 @@ def pull(
         target: (m,) nodes j, and out, (m, d) to write.
         n_threads: how many to use.
     """
-    (nodes, table), (rows, out) = own, target
-    pattern = (transposed.rowptr.numpy(), transposed.col.numpy(), values.numpy())
-    cuts, place, d = (
-        split_evenly(running_entries(pattern[0], rows), n_threads),
-        _places(nodes, len(to_near)),
-        out.shape[1],
-    )
+    rows, out = target
+    rates = (like_of(out),) * 5
+    _pull_into((transposed, values), to_near, own, rows, (out, out, out), rates, n_threads)
+
+
+def pull_and_move(
+    transposed: Csr, values: Tensor, to_near: Tensor, own: tuple[Ints, Tensor], adam: Adam, n_threads: int
+) -> None:
+    """Gather gradients of all nodes as `pull` does, and make a step of Adam with each as soon as it is there.
+
+    Args:
+        transposed: as in `pull`.
+        values: as in `pull`.
+        to_near: as in `pull`.
+        own: as in `pull`.
+        adam: the table (n, d) that moves with its two moments, and the rates that `gnn.adam` gives.
+        n_threads: as in `pull`.
+    """
+    tables, rates = adam
+    _pull_into((transposed, values), to_near, own, np.arange(len(to_near)), tables, rates, n_threads, moves=True)
+
+
+def _pull_into(
+    matrix: tuple[Csr, Tensor],
+    to_near: Tensor,
+    own: tuple[Ints, Tensor],
+    rows: Ints,
+    tables: tuple[Tensor, Tensor, Tensor],
+    rates: tuple[Any, ...],
+    n_threads: int,
+    *,
+    moves: bool = False,
+) -> None:
+    (csr, values), (nodes, table) = matrix, own
+    pattern, place = (csr.rowptr.numpy(), csr.col.numpy(), values.numpy()), _places(nodes, len(to_near))
+    cuts, d = split_evenly(running_entries(pattern[0], rows), n_threads), to_near.shape[1]
     for start, width in panels(d):
-        places = [t.data_ptr() + start * t.element_size() for t in (to_near, table, out)]
-        share_out(_pull(width, like_of(out)), cuts, pattern, rows, place, d, *places, n_threads=n_threads)
+        near, beside, *into = (t.data_ptr() + start * t.element_size() for t in (to_near, table, *tables))
+        work = _pull(width, like_of(to_near), moves)
+        share_out(work, cuts, pattern, rows, place, d, (near, beside), tuple(into), rates, n_threads=n_threads)
 
 
 def push(
@@ -118,20 +150,24 @@ def _clear(start: int, end: int, chosen: Any, table: Any) -> None:
 
 
 @lru_cache(maxsize=None, typed=True)  # np.float32(0) == np.float64(0)
-def _pull(width: int, like: Any) -> Any:
+def _pull(width: int, like: Any, moves: bool) -> Any:
     size = like.dtype.itemsize
 
     @kernel
     def pulled(
-        start: int, end: int, pattern: Any, rows: Any, place: Any, d: int, near: int, own: int, out: int
+        start: int, end: int, pattern: Any, rows: Any, place: Any, d: int, sources: Any, tables: Any, rates: Any
     ) -> None:
-        (rowptr, col, values), stride = pattern, d * size
+        (rowptr, col, values), (near, own), stride = pattern, sources, d * size
         for k in range(start, end):
             j = rows[k]
             total = gather(rowptr, col, j, values, True, near, d, size, width, like)
             if place[j] >= 0:
                 total = add(total, load(own + place[j] * stride, width, like))
-            store(out + k * stride, total)
+            at = k * stride
+            if moves:
+                adam_row(total, rates, tables[0] + at, tables[1] + at, tables[2] + at, width, like)
+            else:
+                store(tables[0] + at, total)
 
     return pulled
 

@@ -16,6 +16,8 @@ from torch.autograd.function import once_differentiable
 
 from gnn.kernels import cpu_kgat, cpu_kgat_edges
 from gnn.kernels.cpu_kgat import Activation, Ints, Tables
+from gnn.kernels.cpu_kgat_edges import Adam
+from gnn.kernels.cpu_step import update_rows
 from gnn.kernels.pages import on_large_pages
 from gnn.sparse.pattern import Csr
 
@@ -171,25 +173,28 @@ class Pass:
         """Return every layer's vectors of the nodes."""
         return tuple(table[self.plan.nodes] for table in (embedding, *self.space.outputs))
 
-    def backward(self, embedding: Tensor, grads: Sequence[Tensor], to_embedding: Tensor | None = None) -> list[Tensor]:
+    def backward(self, embedding: Tensor, grads: Sequence[Tensor], adam: Adam | None = None) -> list[Tensor]:
         """Return the gradients of the embedding and of all weights, given those of the nodes' layers.
 
         Args:
             embedding: as in the forward pass.
             grads: one for each table of `found`.
-            to_embedding: where to write the gradient of the embedding; None makes a table.
+            adam: makes a step with the gradient of the embedding, which is then not among what is returned.
         """
         embedding, nodes, grad = embedding.detach(), self.plan.nodes.numpy(), grads[-1].contiguous()
         to_weights: list[Tensor] = []
         for k in reversed(range(len(self.layers))):
             layer = self.layers[k]
             x = self.space.outputs[k - 1] if k else embedding
+            to_near, gradients = layer.backward(self.plan.adjacency, x, grad, self.space.spare[0], self.n_threads)
+            to_weights[:0] = gradients
+            layer.kept.near[torch.from_numpy(np.searchsorted(layer.rows, nodes))] += grads[k]
+            if k == 0 and adam:
+                layer.move(self.plan.adjacency, to_near, adam, self.n_threads)
+                return to_weights
             below = self.layers[k - 1].rows if k else np.arange(len(embedding))
-            out = _first(self.space.spare[1], len(below), x.shape[1]) if k else to_embedding
-            out = torch.empty_like(x) if out is None else out
-            gradients = layer.backward(self.plan.adjacency, x, grad, (below, out), self.space.spare[0], self.n_threads)
-            to_weights[:0], grad = gradients, out
-            grad[torch.from_numpy(np.searchsorted(below, nodes))] += grads[k]
+            grad = _first(self.space.spare[1], len(below), x.shape[1]) if k else torch.empty_like(x)
+            layer.gather(self.plan.adjacency, to_near, (below, grad), self.n_threads)
         return [grad, *to_weights]
 
 
@@ -209,32 +214,40 @@ class _Layer:
         cpu_kgat.forward(csr, adjacency.values, x, self.rows, layer, self.kept, self.output, n_threads)
 
     def backward(
-        self,
-        adjacency: Adjacency,
-        x: Tensor,
-        grad: Tensor,
-        target: tuple[Ints, Tensor],
-        spare: Tensor,
-        n_threads: int,
-    ) -> list[Tensor]:
-        """Write the gradient of some rows of the input, given that of the rows of the output.
+        self, adjacency: Adjacency, x: Tensor, grad: Tensor, spare: Tensor, n_threads: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Differentiate all but the gather, given the gradient of the rows of the output.
 
         Returns:
-            The gradients of W1, b1, W2, b2.
+            The gradient of the gathered vectors, with a row for every node or for those of the layer; and those of W1,
+            b1, W2, b2. What an input row has of the gradient beside the gather lies where the gathered vectors were.
         """
         # where few rows are missing, it costs less to read zeros than to skip
-        by_target = cpu_kgat_edges.has_most_entries(adjacency.csr, self.rows)
-        to_near = _first(spare, len(x) if by_target else len(self.rows), x.shape[1])
-        if by_target:
+        for_all = cpu_kgat_edges.has_most_entries(adjacency.csr, self.rows)
+        to_near = _first(spare, len(x) if for_all else len(self.rows), x.shape[1])
+        if for_all:
             cpu_kgat_edges.clear_others(to_near, self.rows, n_threads)
         layer = (self.weights, self.activation)
-        gradients = cpu_kgat.backward(x, self.rows, layer, self.kept, grad, to_near, n_threads)
+        return to_near, cpu_kgat.backward(x, self.rows, layer, self.kept, grad, to_near, n_threads)
+
+    def gather(self, adjacency: Adjacency, to_near: Tensor, target: tuple[Ints, Tensor], n_threads: int) -> None:
+        """Write the gradient of some rows of the input, gathered against the edges."""
         own = (self.rows, self.kept.near)
-        if by_target:
+        if len(to_near) == adjacency.csr.n_rows:
             cpu_kgat_edges.pull(*adjacency.transposed, to_near, own, target, n_threads)
         else:
             cpu_kgat_edges.push(adjacency.csr, adjacency.values, to_near, own, target, n_threads)
-        return gradients
+
+    def move(self, adjacency: Adjacency, to_near: Tensor, adam: Adam, n_threads: int) -> None:
+        """Make a step of Adam with the gradient of the input."""
+        if len(to_near) == adjacency.csr.n_rows:
+            own = (self.rows, self.kept.near)
+            cpu_kgat_edges.pull_and_move(*adjacency.transposed, to_near, own, adam, n_threads)
+            return
+        (table, *_), rates = adam
+        gradient, nodes = torch.empty_like(table), np.arange(len(table))
+        self.gather(adjacency, to_near, (nodes, gradient), n_threads)
+        update_rows(adam[0], rates, nodes.astype(np.int32), gradient)
 
 
 def _first(flat: Tensor, n_rows: int, width: int) -> Tensor:

@@ -155,13 +155,13 @@ def _update(width: int, like: Any) -> Any:
             g, at = zeros(width, like), i * stride
             if slots[i] >= 0:
                 g = load(gradient + slots[i] * stride, width, like)
-            _adam(g, rates, table + at, mean + at, square + at, width, like)
+            adam_row(g, rates, table + at, mean + at, square + at, width, like)
 
     return update
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
-def _adam(g: Any, rates: Any, embedding: int, mean: int, square: int, width: int, like: Any) -> Any:
+def adam_row(g: Any, rates: Any, embedding: int, mean: int, square: int, width: int, like: Any) -> Any:
     """Update a row of a parameter and of its two moments, and return the new row, a vector."""
     keep_mean, keep_square, rate, correction, epsilon = rates
     m = add_scaled(scale(load(mean, width, like), keep_mean), g, like + 1 - keep_mean)
@@ -221,7 +221,7 @@ def backward(width: int, has_values: bool, is_first: bool, is_last: bool, halves
             if is_last:
                 at = i * stride
                 total = scale(
-                    _adam(total, rates, tables[0] + at, tables[1] + at, tables[2] + at, width, like), scales[i]
+                    adam_row(total, rates, tables[0] + at, tables[1] + at, tables[2] + at, width, like), scales[i]
                 )
             if halves:
                 store_bf16(out + place * d * size, total)
