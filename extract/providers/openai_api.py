@@ -37,7 +37,7 @@ class OpenAIAPI(Provider, name="openai_api"):
     The reply schema is sent as `response_format` and enforced where the server can. Where it refuses that, or the name
     of a parameter, the request is sent without it once more, and so are all later ones; the schema then stands in the
     instruction. Proxies are taken from the environment. A request is one POST of JSON without the official client,
-    which takes forty times as long for it before a byte is sent (DECISIONS).
+    whose own work for it takes more than a millisecond (DECISIONS).
 
     Args:
         config: where and what to ask.
