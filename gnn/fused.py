@@ -24,7 +24,7 @@ from gnn.kernels.cpu_spmm import multiply_add, panels
 from gnn.kernels.pages import on_large_pages
 from gnn.kernels.threads import share_out, split_evenly, torch_on_one_thread
 from gnn.sampling import InteractionBatch
-from gnn.sparse import Csr, NormalisedGraph
+from gnn.sparse import NormalisedGraph
 from gnn.sparse.order import local_order, reordered
 
 _NO_VALUES = np.empty(0, np.float32)
@@ -65,12 +65,10 @@ class LightGCNStep:
         self._order = local_order(graph.csr, n_users)
         self._place = torch.empty_like(self._order).index_copy_(0, self._order, torch.arange(len(self._order)))
         self._graph = reordered(graph, self._order)
-        by_node = Csr(graph.csr.rowptr, self._place[graph.csr.col].int(), graph.csr.n_cols)
-        self._by_node = NormalisedGraph(by_node, graph.scale, graph.weight)
         self._squares, self._ones = self._graph.scale.square(), torch.ones_like(graph.scale)
         self._slots = np.full(len(embedding), -1, np.int32)
         self._start, self._one, self._other = (torch.empty(embedding.shape, dtype=storage) for _ in range(3))
-        on_large_pages(*self._adam.tables(), self._start, self._one, self._other, by_node.col, self._graph.csr.col)
+        on_large_pages(*self._adam.tables(), self._start, self._one, self._other, self._graph.csr.col)
         self._seen_version = -1
 
     @torch.no_grad()
@@ -86,7 +84,8 @@ class LightGCNStep:
         distinct = distinct[: cpu_step.assign_slots(places, self._slots, distinct)]
         rows = torch.from_numpy(distinct)
         share = 1.0 / (self.n_layers + 1)
-        first, scales = self.embedding[self._order[rows]], self._graph.scale[rows].numpy()
+        first = self.embedding.index_select(0, self._order[rows])
+        scales = self._graph.scale[rows].numpy()
         final = self._forward(rows, share).add_(first, alpha=share)
         slots = self._slots[places].reshape(3, -1)
         loss, direct, scaled = cpu_step.bpr_gradient(slots, first.numpy(), final.numpy(), scales, self.l2, share)
@@ -115,16 +114,12 @@ class LightGCNStep:
                 kernel = cpu_step.backward(width, has_values, layer == 0, is_last, halves)
                 out = (self._start if is_last else (self._one, self._other)[layer % 2]).data_ptr()
                 out += self._start.element_size() * start
-                rows = (
-                    self._rows(self._by_node, self._by_node.scale)
-                    if is_last
-                    else self._rows(self._graph, self._squares)
-                )
+                rows = self._rows(self._graph.scale if is_last else self._squares)
                 base = to_parameter if is_last else to_table
-                share_out(kernel, *rows, d, x, base, out, rates, self._place.numpy(), moved)
+                share_out(kernel, *rows, d, x, base, out, rates, self._order.numpy(), moved)
                 x = out
 
-    def _rows(self, graph: NormalisedGraph, scales: Tensor) -> tuple[Any, ...]:
-        rowptr = graph.csr.rowptr.numpy()
-        values = _NO_VALUES if graph.weight is None else graph.weight.numpy()
-        return split_evenly(rowptr), rowptr, graph.csr.col.numpy(), values, self._slots, scales.numpy()
+    def _rows(self, scales: Tensor) -> tuple[Any, ...]:
+        rowptr, weight = self._graph.csr.rowptr.numpy(), self._graph.weight
+        values = _NO_VALUES if weight is None else weight.numpy()
+        return split_evenly(rowptr), rowptr, self._graph.csr.col.numpy(), values, self._slots, scales.numpy()

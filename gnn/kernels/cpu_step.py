@@ -20,6 +20,7 @@ from gnn.kernels.vector import (
     add_scaled,
     load,
     multiply,
+    prefetch,
     scale,
     store,
     store_bf16,
@@ -27,6 +28,8 @@ from gnn.kernels.vector import (
 )
 
 _FLOAT_BYTES = 4
+_ROWS_AHEAD = 2
+_COLUMNS = 16  # of a cache line
 _summing = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
 
@@ -69,7 +72,18 @@ def bpr_gradient(batch: Any, first: Any, final: Any, scales: Any, l2: float, sha
     share_out(_pull, split_rows(n), batch, first, final, np.float32(l2), pull, losses)
     direct, scaled = np.zeros_like(first), np.empty_like(first)
     weights = (np.float32(share / n), np.float32(l2 / n))
-    share_out(_by_slot, split_rows(d), batch, first, final, scales, pull, weights, direct, scaled)
+    share_out(
+        _by_slot,
+        np.minimum(np.arange(0, d + _COLUMNS, _COLUMNS), d),
+        batch,
+        first,
+        final,
+        scales,
+        pull,
+        weights,
+        direct,
+        scaled,
+    )
     return float(losses.mean()), direct, scaled
 
 
@@ -184,8 +198,7 @@ def backward(width: int, has_values: bool, is_first: bool, is_last: bool, halves
         width: of the panel.
         has_values: whether entries have values other than 1.
         is_first: `x` is the compact float32 table of the batch; else a whole table.
-        is_last: update the parameter. Its rows are in the order of the nodes, and so are those of the pattern then;
-            row i of the parameter is row places[i] of every table.
+        is_last: update the parameter, whose rows are in the order of the nodes: that of row i is row nodes[i].
         halves: whole tables but the parameter's are bfloat16.
     """
     like = np.float32(0)
@@ -205,27 +218,28 @@ def backward(width: int, has_values: bool, is_first: bool, is_last: bool, halves
         base: int,
         out: int,
         rates: Any,
-        places: Any,
+        nodes: Any,
         tables: Any,
     ) -> None:
-        stride = d * _FLOAT_BYTES
+        stride, last = d * _FLOAT_BYTES, len(nodes) - 1
         for i in range(start, end):
             if is_first:
                 total = _gather_batch(rowptr, col, i, values, has_values, slots, x, stride, width)
             else:
                 total = gather(rowptr, col, i, values, has_values, x, d, size, width, like)
             total = scale(total, scales[i])
-            place = places[i] if is_last else i
-            if slots[place] >= 0:
-                total = add(total, load(base + slots[place] * stride, width, like))
+            if slots[i] >= 0:
+                total = add(total, load(base + slots[i] * stride, width, like))
             if is_last:
-                at = i * stride
-                total = scale(
-                    adam_row(total, rates, tables[0] + at, tables[1] + at, tables[2] + at, width, like), scales[i]
-                )
+                at, soon = nodes[i] * stride, nodes[min(i + _ROWS_AHEAD, last)] * stride
+                for table in tables:
+                    for line in range(0, width * _FLOAT_BYTES, 64):
+                        prefetch(table + soon + line)
+                total = adam_row(total, rates, tables[0] + at, tables[1] + at, tables[2] + at, width, like)
+                total = scale(total, scales[i])
             if halves:
-                store_bf16(out + place * d * size, total)
+                store_bf16(out + i * d * size, total)
             else:
-                store(out + place * d * size, total)
+                store(out + i * d * size, total)
 
     return product
