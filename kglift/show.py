@@ -38,12 +38,13 @@ _RADII: Final = (0.0, 210.0, 390.0)
 _MOST_NEIGHBOURS: Final = 5_000
 _MOST_MEMBERS: Final = 9
 _LABEL: Final = 26
-_LABEL_AT: Final = 0.7
+_LABEL_AT: Final = (0.7, 0.58, 0.82, 0.46, 0.34)
 _BEND: Final = 22.0
 _MARGIN: Final = (250.0, 60.0)
 _MEMBER: Final = "member/"
 
 _Sources = dict[str | None, dict[str, Any]]
+_Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,12 @@ def render_neighbourhood(store: GraphStore, text: str, *, limit: int = 24) -> st
     named = _named(store, places)
     nodes = {node: _node(node, named.get(node, (node, "entity", "")), place) for node, place in places.items()}
     sources |= _sources(store, edges)
+    drawn = [_drawn(e, nodes, sources, center["id"], bend) for e, bend in zip(edges, _bends(edges), strict=True)]
     picture = {
         "center": {**center, "name": center["name"] or center["id"]},
         "nodes": list(nodes.values()),
-        "edges": [_drawn(e, nodes, sources, center["id"], bend) for e, bend in zip(edges, _bends(edges), strict=True)],
+        "edges": drawn,
+        "labels": _labels([e for e in drawn if e["is_labelled"]], nodes.values()),
         "box": _box(places.values()),
         "n_shown": len(ring),
         "n_neighbours": len(neighbours),
@@ -229,17 +232,43 @@ def _bends(edges: list[_Edge]) -> list[float]:
 
 
 def _curve(start: tuple[float, float], end: tuple[float, float], bend: float) -> dict[str, Any]:
-    """Return the path from start to end as SVG, and the place of its label."""
+    """Return the path from start to end as SVG, and the places on it where its label may be."""
     (x1, y1), (x2, y2) = start, end
     length = math.hypot(x2 - x1, y2 - y1) or 1.0
     across = (y1 - y2) / length * bend, (x2 - x1) / length * bend
     middle = f"{(x1 + x2) / 2 + 2 * across[0]:.1f} {(y1 + y2) / 2 + 2 * across[1]:.1f}"
-    risen = 4 * _LABEL_AT * (1 - _LABEL_AT)  # of a quadratic curve, 1 in its middle
-    return {
-        "path": f"M{x1:g} {y1:g}Q{middle} {x2:g} {y2:g}",
-        "xm": round(x1 + (x2 - x1) * _LABEL_AT + across[0] * risen, 1),
-        "ym": round(y1 + (y2 - y1) * _LABEL_AT + across[1] * risen, 1),
-    }
+    places = []
+    for at in _LABEL_AT:
+        risen = 4 * at * (1 - at)  # of a quadratic curve, 1 in its middle
+        places.append((x1 + (x2 - x1) * at + across[0] * risen, y1 + (y2 - y1) * at + across[1] * risen))
+    return {"path": f"M{x1:g} {y1:g}Q{middle} {x2:g} {y2:g}", "places": places}
+
+
+def _labels(edges: list[dict[str, Any]], nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Put the words of each edge where they cover the least of what is written already."""
+    taken: list[_Box] = []
+    for n in nodes:
+        (x, y), width = (n["x"], n["y"]), 7 * len(n["label"]) + 6 * len(n["type"]) + 4
+        taken += [(x - 10, y - 10, x + 10, y + 10), _written(x + n["dx"], y + n["dy"], width, n["anchor"])]
+    labels = []
+    for edge in edges:
+        choices = [(x, y, _written(x, y, 6 * len(edge["words"]), "middle")) for x, y in edge["places"]]
+        x, y, box = min(choices, key=lambda choice: sum(_shared(choice[2], other) for other in taken))
+        taken.append(box)
+        labels.append({"words": edge["words"], "x": round(x, 1), "y": round(y, 1)})
+    return labels
+
+
+def _written(x: float, y: float, width: float, anchor: str) -> _Box:
+    """Return left, top, right and bottom of a line of text, generously."""
+    left = x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
+    return left, y - 12, left + width, y + 4
+
+
+def _shared(one: _Box, other: _Box) -> float:
+    """Return the area that both boxes cover."""
+    wide, high = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, wide) * max(0.0, high)
 
 
 def _evidence(source: Mapping[str, Any]) -> str:

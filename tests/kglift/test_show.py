@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -144,13 +145,62 @@ def test_a_file_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert says in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs `chromium` (Debian: apt install chromium)")
-def test_a_browser_draws_it(page: str, tmp_path: Path) -> None:
-    (tmp_path / "page.html").write_text(page)
+def parallel_graph(n_entities: int, n_relations: int) -> Graph:
+    """Return one node in the middle with as many facts, of several relations, to each of some neighbours."""
+    ids = [f"place:{k}" for k in range(n_entities + 1)]
+    return Graph.from_rows(
+        entities=[{"entity_id": name, "type": "Place", "name": name} for name in ids],
+        triples=[
+            {"head": ids[0], "relation": f"has_relation_{r}", "tail": tail, "confidence": 1.0, "source": "rule:r"}
+            for tail in ids[1:]
+            for r in range(n_relations)
+        ],
+        sources=[{"source": "rule:r", "kind": "rule"}],
+    )
+
+
+@pytest.mark.parametrize(("n_entities", "n_relations"), [(1, 4), (2, 3), (3, 3), (5, 2), (8, 2), (24, 1)])
+def test_no_label_of_an_edge_covers_another(n_entities: int, n_relations: int) -> None:
+    page = page_of(parallel_graph(n_entities, n_relations), "place:0")
+    labels = re.findall(r'<text class="relation" x="(\S+)" y="(\S+)">([^<]+)</text>', page)
+    assert len(labels) == n_entities * n_relations
+    for (x, y, words), (other_x, other_y, others) in combinations(labels, 2):
+        far = abs(float(x) - float(other_x)) > 2.8 * (len(words) + len(others))
+        assert far or abs(float(y) - float(other_y)) > 10, (words, others)
+
+
+CHROMIUM = pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="needs `chromium` (Debian: apt install chromium)"
+)
+
+
+def in_chromium(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     command = ["chromium", *flags.split(), "--disable-component-update", "--disable-sync", "--window-size=1200,1000"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={tmp_path / 'page.png'}"]
-    done = subprocess.run([*command, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, check=False)
+    command += [f"--user-data-dir={page.parent / 'profile'}", *options, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@CHROMIUM
+def test_a_browser_draws_it(page: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(page)
+    done = in_chromium(tmp_path / "page.html", f"--screenshot={tmp_path / 'page.png'}")
     assert (tmp_path / "page.png").stat().st_size > 20_000, done.stderr[-500:]
     assert "Refused to" not in done.stderr
+
+
+@pytest.mark.slow
+@CHROMIUM
+def test_a_browser_draws_the_labels_of_parallel_edges_apart(tmp_path: Path) -> None:
+    measure = """<script>
+      const boxes = [...document.querySelectorAll("text.relation")].map(label => label.getBoundingClientRect());
+      const meet = (a, b) => a.left < b.right && b.left < a.right && a.top + 3 < b.bottom && b.top + 3 < a.bottom;
+      const met = boxes.flatMap((a, k) => boxes.slice(k + 1).filter(b => meet(a, b)));
+      document.title = `${boxes.length} labels, ${met.length} meet`;
+    </script>"""
+    page = page_of(parallel_graph(5, 2), "place:0")
+    may_run = page.replace("default-src 'none'", "default-src 'unsafe-inline'")
+    (tmp_path / "page.html").write_text(may_run.replace("</body>", f"{measure}</body>"))
+    done = in_chromium(tmp_path / "page.html", "--dump-dom")
+    assert "<title>10 labels, 0 meet</title>" in done.stdout, done.stderr[-500:]
