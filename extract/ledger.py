@@ -5,10 +5,11 @@ text, prompt text and reply schema; a changed prompt is another address, and the
 kept too, with their errors: after a kill the engine goes on where the chain of question, refusal and second question
 stood, without paying for a link of it again.
 
-A reply is committed on arrival, before anything else happens: in WAL mode with `synchronous=NORMAL` that takes some
-20 microseconds and survives a killed process, since the words are then with the kernel. For a power cut `sync` flushes
-them to the disk once a second; `FULL` would wait for the disk at every reply, milliseconds each, and guard no more than
-that second. SQLite's WAL needs a local file system.
+A reply is committed before it is counted or another question follows from it, in one transaction with those that came
+while the commit before was under way (`extract.commits`): in WAL mode with `synchronous=NORMAL` that survives a killed
+process, since the words are then with the kernel. For a power cut `sync` flushes them to the disk once a second; `FULL`
+would wait for the disk at every commit, milliseconds each, and guard no more than that second. SQLite's WAL needs a
+local file system.
 """
 
 import json

@@ -6,6 +6,8 @@ import typer
 
 from kg.config import build_config, parse_settings
 
+UNITS_SET_ASIDE = 3
+"""The exit status of a command that did its work, without the units that no model answered validly."""
 _RAY = "ray"
 MethodName = Annotated[str, typer.Option("--method", "-m", help="A member of extract.methods.")]
 ProviderName = Annotated[str, typer.Option("--provider", help="auto, local, openai_api, replay.")]

@@ -9,7 +9,7 @@ from kg.config import config_dict, parse_settings
 from kglift.cli import batch
 from kglift.cli import ledger as ledger_commands
 from kglift.cli import score as score_commands
-from kglift.cli.asking import Engine, Llm, MethodName, ProviderName, is_on_ray, limits
+from kglift.cli.asking import UNITS_SET_ASIDE, Engine, Llm, MethodName, ProviderName, is_on_ray, limits
 from kglift.cli.ledger import LEDGER, LedgerFile
 from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
 from kglift.cli.output import print_counts, print_json, print_rows, say
@@ -17,7 +17,6 @@ from kglift.downloads import fetch
 from kglift.errors import RunError
 from kglift.progress import progress_bar
 
-_SET_ASIDE = 3
 _EXAMPLE = "Example: kglift extract data/split --method item_facts -o facts/item_facts"
 _HELP = "Ask an LLM about items or histories (`kglift extract DIR ...` is `kglift extract ask DIR ...`); see a ledger."
 
@@ -85,7 +84,7 @@ def extract(
             say(f"{share:.0%} of the names that it looked up in the catalogue were rejected: absent or ambiguous")
     if found.summary.set_aside:
         say(f"{found.summary.set_aside} units were set aside: `kglift extract status` names them, `retry` reopens them")
-        raise typer.Exit(_SET_ASIDE)
+        raise typer.Exit(UNITS_SET_ASIDE)
 
 
 def estimate(

@@ -44,7 +44,7 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 an error, 2 wrong usage, 130 stopped by Ctrl-C."""
+    """Run the command line and exit: 0 done, 1 an error, 2 wrong usage, 3 units set aside, 130 stopped by Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]

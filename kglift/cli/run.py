@@ -1,11 +1,13 @@
 """`kglift run` and `kglift report`: the whole path, and what came out."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kg.config import parse_settings
+from kglift.cli.asking import UNITS_SET_ASIDE
 from kglift.cli.options import AsJson, Quiet, Set
 from kglift.cli.output import console, print_json, print_rows, say
 from kglift.downloads import fetch
@@ -31,6 +33,7 @@ def run(
     """Run every stage that is not done yet: data, extract, fuse, bench, explain, store, report.
 
     Stop it when you like (Ctrl-C, even kill -9): the same command goes on where it was.
+    The exit status is 3 if all is done, but units had to be set aside.
     """
     from kglift.pipeline import run as run_plan
 
@@ -47,6 +50,19 @@ def run(
     )
     if not until:
         report(root)
+    if n_aside := _n_set_aside(read, root):
+        ledger = root / "ledger.sqlite"
+        say(
+            f"{n_aside} units were set aside: `kglift extract status --ledger {ledger}` names them. To have them asked "
+            f"again: `kglift extract retry --ledger {ledger}`, then run with --out NEW and a copy of the ledger in it"
+        )
+        raise typer.Exit(UNITS_SET_ASIDE)
+
+
+def _n_set_aside(plan: RunPlan, root: Path) -> int:
+    """Count the units without a valid reply, in the stages that are done by now."""
+    files = (root / f"extract-{step.method}" / "summary.json" for step in plan.extract)
+    return sum(json.loads(file.read_text(encoding="utf-8"))["set_aside"] for file in files if file.exists())
 
 
 def _fetch_what_is_needed(plan: RunPlan) -> None:

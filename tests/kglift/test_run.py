@@ -90,6 +90,29 @@ def test_a_finished_run_does_nothing_again(finished: tuple[Path, Path], capsys: 
     assert report_of(root) == before
 
 
+def test_units_set_aside_are_in_the_exit_status_and_the_last_line_of_a_finished_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, root = write_toy_run(tmp_path), tmp_path / "run"
+    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
+    said = [one | {"text": "no"} if one["unit"] in ("item:3", "user:1") else one for one in answers]
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, said)), encoding="utf-8")
+    assert run("run", str(plan), "--out", str(root), "--until", "data", "--quiet") == 0, "nothing was asked yet"
+    for _ in ("made", "found done"):
+        assert run("run", str(plan), "--out", str(root), "--quiet") == 3
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith(f"2 units were set aside: `kglift extract status --ledger {root}/ledger.sqlite`")
+    assert [one["set_aside"] for one in report_of(root)["extractions"]] == [1, 1]
+    retried = ("extract", "retry", "--ledger", str(root / "ledger.sqlite"))
+    assert run(*retried) == 0
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)), encoding="utf-8")
+    (tmp_path / "new").mkdir()
+    shutil.copy(root / "ledger.sqlite", tmp_path / "new")
+    assert run("run", str(plan), "--out", str(tmp_path / "new"), "--quiet") == 0
+    asked = json.loads((tmp_path / "new" / "extract-item_facts" / "summary.json").read_text(encoding="utf-8"))
+    assert (asked["asked"], asked["set_aside"]) == (1, 0)
+
+
 def test_until_stops_early(tmp_path: Path) -> None:
     plan = write_toy_run(tmp_path)
     assert run("run", str(plan), "--out", str(tmp_path / "run"), "--until", "data", "--quiet") == 0
