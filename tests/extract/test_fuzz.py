@@ -1,11 +1,10 @@
-"""A hundred thousand broken replies: none stops a run, each unit is counted once."""
+"""A hundred thousand broken replies, shared out to every step of every method: none stops a run, each is counted."""
 
 import json
 import random
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -14,16 +13,40 @@ from pydantic import BaseModel
 
 from extract.engine import EngineConfig, extract
 from extract.judge import judge, judge_last
-from extract.method import Facts, Unit
+from extract.method import Facts, Method, Unit
 from extract.methods.item_facts import ItemFacts
+from extract.methods.llm_kerec_style import LLMKERecStyle
+from extract.methods.llmhg import LLMHG
+from extract.methods.llmrg import LLMRG
+from extract.methods.sagcn import SAGCN
 from extract.provider import Completion, Request
 from extract.providers.scripted import Scripted
-from kg.graph import Graph
-from tests.extract.asking import check_totals
+from kg.graph import Graph, concat
+from tests.extract.asking import check_totals, scripted
 from tests.toy import ITEMS, toy_graph
 
-_REAL = Path(__file__).parents[1] / "goldens" / "replies" / "item_facts-smollm2-135m.jsonl"
+_TESTS = Path(__file__).parents[1]
+_REAL = _TESTS / "goldens" / "replies" / "item_facts-smollm2-135m.jsonl"
 _CONFIG = ItemFacts.Config(relations=("has_theme", "has_mood", "set_in", "for_audience"))  # what these answer
+_METHODS = (
+    ItemFacts(_CONFIG),
+    LLMRG(LLMRG.Config(min_interactions=2, n_rounds=1)),
+    LLMHG(LLMHG.Config(min_interactions=2)),
+    LLMKERecStyle(LLMKERecStyle.Config()),
+    SAGCN(SAGCN.Config(reviews=_TESTS / "toy_reviews.csv")),
+)
+_GOOD: dict[str, Any] = {
+    "chains": [{"items": [1, 2], "reason": "both are merry"}],
+    "title": "Alien",
+    "score": 80,
+    "titles": ["7", "8"],
+    "angles": [{"angle": "mood", "categories": [{"category": "dark", "items": [1]}]}],
+    "entities": ["Comedy", "Paris"],
+    "reason": "one goes with the other",
+    "kind": "both",
+    "aspects": ["price", "sound"],
+    "groups": [{"aspect": "Price", "numbers": [1, 2]}],
+}
 _WORDS = [
     *('"', "\\", "{", "}", "[", "]", ",", ":", "'", "\n", "\x00", "\ud800", "\u202e", "\ufeff", "🎬", "\\u0000"),
     *("\\ud800", "null", "NaN", "-Infinity", "1e999", "9" * 400, "<think>", "</think>", "```", "```json\n", "[" * 500),
@@ -56,54 +79,110 @@ def mutate(text: str, others: list[str], rng: random.Random) -> str:
     return text
 
 
-class ManyFacts(ItemFacts):
-    """Asks about the same items again and again; not in the registry."""
+class Step(NamedTuple):
+    """A step of a method, what is known when it asks, its first question and well-formed replies to it."""
 
-    def __init__(self, n_units: int) -> None:
-        super().__init__(_CONFIG)
-        self.n_units = n_units
+    method: Method
+    graph: Graph
+    unit: Unit
+    replies: list[str]
+
+
+def good(request: Request) -> str:
+    """Answer whatever step asks, well."""
+    return json.dumps({name: _GOOD.get(name, ["dark"]) for name in request.schema["properties"]})
+
+
+def all_steps(folder: Path) -> Iterator[Step]:
+    """Go through the steps of every method with good answers."""
+    for place, method in enumerate(_METHODS):
+        step: Method | None = method
+        found, known = Graph.from_tables(), toy_graph()
+        while step is not None:
+            provider = scripted(good)
+            found = concat(found, extract(step, known, provider, folder / str(place)).graph)
+            replies = real_replies() if isinstance(step, ItemFacts) else [good(provider.requests[0])]
+            yield Step(step, known, next(iter(step.units(known))), replies)
+            known = concat(toy_graph(), found)
+            step = step.then(known)
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> list[Step]:
+    return list(all_steps(tmp_path_factory.mktemp("steps")))
+
+
+def test_no_method_is_left_out(steps: list[Step]) -> None:
+    names = {step.method.name for step in steps}
+    assert names >= set(Method.members())
+    prompts = {step.method.prompt for step in steps}
+    assert prompts == {stem for m in Method.members().values() for stem in (m.prompt, *m.later_prompts)}
+
+
+class Repeated(Method):
+    """Asks the questions of a step again and again, no two alike; not in the registry."""
+
+    def __init__(self, step: Method, n_units: int) -> None:
+        super().__init__(None)
+        self.step, self.n_units = step, n_units
+        self.name, self.prompt, self.Reply = step.name, step.prompt, step.Reply
 
     def units(self, graph: Graph) -> Iterator[Unit]:
-        real = list(super().units(graph))
+        self.real = list(self.step.units(graph))
         for n in range(self.n_units):
-            unit = real[n % len(real)]
-            yield Unit(f"{unit.unit_id} {n}", {**unit.variables, "title": f"{unit.variables['title']} {n}"})
+            unit = self.real[n % len(self.real)]
+            yield Unit(f"{n} {unit.unit_id}", numbered(unit.variables, n), unit.shown)
 
     def facts(self, reply: BaseModel, unit: Unit, graph: Graph) -> Facts:
-        return super().facts(reply, replace(unit, unit_id=unit.unit_id.split()[0]), graph)
+        place = int(unit.unit_id.partition(" ")[0]) % len(self.real)
+        return self.step.facts(reply, self.real[place], graph)
+
+
+def numbered(variables: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """Put a number behind the first words that a question shows."""
+    name = next(k for k, v in variables.items() if v and isinstance(v[0] if isinstance(v, list) else v, str))
+    words = variables[name]
+    return {**variables, name: f"{words} {n}" if isinstance(words, str) else [f"{words[0]} {n}", *words[1:]]}
 
 
 class Damaged(Scripted):
-    """Answers each request with a damaged real reply, some of them cut off; keeps no request."""
+    """Answers each request with a damaged reply, some of them cut off; keeps no request."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, replies: list[str], others: list[str]) -> None:
         super().__init__(Scripted.Config(max_in_flight=64), [])
-        self._rng, self._real, self.n_answers = random.Random(seed), real_replies(), 0
+        self._rng, self._replies, self._others, self.n_answers = random.Random(seed), replies, others, 0
 
     async def complete(self, request: Request) -> Completion:
         self.n_answers += 1
-        text = mutate(self._rng.choice(self._real), self._real, self._rng)
+        text = mutate(self._rng.choice(self._replies), self._others, self._rng)
         return Completion(text, 1, 1, is_cut_off=self._rng.random() < 0.02)
 
 
-def survive(folder: Path, n_units: int, seed: int) -> None:
-    provider = Damaged(seed)
-    config = EngineConfig(max_attempts=1)
-    result = extract(ManyFacts(n_units), toy_graph(), provider, folder / "ledger", config)
-    check_totals(result)
-    assert result.summary.total == result.summary.calls == provider.n_answers == n_units
-    assert min(result.summary.done, result.summary.set_aside, result.summary.repaired) > 0
-    assert {"cut_off", "invalid_json", "invalid_reply"} == set(result.summary.set_aside_reasons)
+def survive(steps: list[Step], folder: Path, n_units: int, seed: int) -> None:
+    others = [reply for step in steps for reply in step.replies]
+    summaries = []
+    for place, step in enumerate(steps):
+        share = n_units // len(steps) + (place < n_units % len(steps))
+        provider = Damaged(seed + place, step.replies, others)
+        method, config = Repeated(step.method, share), EngineConfig(max_attempts=1)
+        result = extract(method, step.graph, provider, folder / str(place), config)
+        check_totals(result)
+        assert result.summary.total == result.summary.calls == provider.n_answers == share
+        assert 0 < result.summary.set_aside < share
+        summaries.append(result.summary)
+    assert sum(s.total for s in summaries) == n_units
+    assert min(sum(s.done for s in summaries), sum(s.repaired for s in summaries)) > 0
+    assert {"cut_off", "invalid_json", "invalid_reply"} == {code for s in summaries for code in s.set_aside_reasons}
 
 
-def test_damaged_real_replies_are_counted_one_by_one(tmp_path: Path) -> None:
-    survive(tmp_path, 1_500, seed=1)
+def test_damaged_replies_are_counted_one_by_one(steps: list[Step], tmp_path: Path) -> None:
+    survive(steps, tmp_path, 1_500, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_hundred_thousand_damaged_real_replies(tmp_path: Path) -> None:
-    survive(tmp_path, 100_000, seed=2)
+def test_a_hundred_thousand_damaged_replies(steps: list[Step], tmp_path: Path) -> None:
+    survive(steps, tmp_path, 100_000, seed=100)
 
 
 _METHOD = ItemFacts(_CONFIG)
@@ -129,3 +208,25 @@ def test_no_reply_that_hypothesis_finds_is_a_crash(reply: Any, start: str, end: 
             facts = _METHOD.facts(verdict.parsed, _UNIT, _GRAPH)
             said = sum(len(tails) for tails in verdict.parsed.model_dump().values())
             assert len(facts.rows["triples"]) + len(facts.rejected) == said
+
+
+def like(value: Any) -> st.SearchStrategy[Any]:
+    """Return replies of the form of a good one."""
+    if isinstance(value, dict):
+        return st.fixed_dictionaries({name: like(part) for name, part in value.items()})
+    if isinstance(value, list):
+        return st.lists(like(value[0]), max_size=4) if value else st.just([])
+    return st.integers(-2, 120) if isinstance(value, int) else st.sampled_from([value, "1", "none"]) | st.text()
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_no_reply_of_the_right_form_is_a_crash_in_any_step(steps: list[Step], data: st.DataObject) -> None:
+    step = steps[data.draw(st.integers(0, len(steps) - 1))]
+    reply = data.draw(like(json.loads(step.replies[0])))
+    verdict = judge(json.dumps(reply), False, step.method.Reply)
+    if verdict.parsed is None:
+        assert verdict.errors
+    else:
+        facts = step.method.facts(verdict.parsed, step.unit, step.graph)
+        assert all(0 <= row["confidence"] <= 1 for row in facts.rows.get("triples", ()))
