@@ -19,7 +19,7 @@ from kg.graph import Graph
 from tests.extract.asking import PROMPT, MoodMethod, moods, scripted
 from tests.toy import toy_graph
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_mood_prompt")]
+pytestmark = pytest.mark.slow
 
 N_CACHED = 100_000
 
@@ -49,6 +49,7 @@ def replay(path: Path, method: MoodMethod) -> tuple[Extraction, float]:
     return result, time.process_time() - began
 
 
+@pytest.mark.usefixtures("_mood_prompt")
 def test_a_hundred_thousand_cached_units_take_less_than_thirty_seconds(tmp_path: Path) -> None:
     method = MoodMethod(n_units=N_CACHED)
     fill(tmp_path / "ledger", method, moods("dark", "tense"))
@@ -77,6 +78,7 @@ class Weighing(MoodMethod):
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory from /proc")
+@pytest.mark.usefixtures("_mood_prompt")
 def test_memory_does_not_grow_with_the_units(tmp_path: Path) -> None:
     fill(tmp_path / "ledger", MoodMethod(n_units=N_CACHED), moods())
     method = Weighing(N_CACHED)
