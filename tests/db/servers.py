@@ -13,16 +13,22 @@ FAST_START = ("-XX:TieredStopAtLevel=1",)
 
 
 @pytest.fixture(scope="session")
-def neo4j_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def own_neo4j(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
+    """Return an empty server of our own without a password; skip where none can be had."""
+    home = tmp_path_factory.mktemp("neo4j")
+    yield _start(home, None)
+    server.stop(home)
+
+
+@pytest.fixture(scope="session")
+def neo4j_uri(request: pytest.FixtureRequest) -> Iterator[str]:
     """Return the address of an empty server without a password; skip where none can be had."""
     if uri := os.environ.get("NEO4J_URI"):
         _refuse_if_used(uri)
         yield uri
         wiped(uri)
         return
-    home = tmp_path_factory.mktemp("neo4j")
-    yield _start(home, None).bolt_uri
-    server.stop(home)
+    yield request.getfixturevalue("own_neo4j").bolt_uri
 
 
 @pytest.fixture(scope="session")

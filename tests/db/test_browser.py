@@ -20,6 +20,7 @@ from db.browser import guide_html, guide_server, parameters_of, style_text
 from db.errors import StoreUnreachableError
 from db.model import ENTITY, HYPEREDGE, RUN, SOURCE, TEXT
 from db.server import Server
+from tests.chromium import CHROMIUM, in_chromium
 
 
 @pytest.fixture
@@ -82,3 +83,15 @@ def test_the_command_says_what_to_type_and_ends_by_ctrl_c() -> None:
         assert process.wait(20) == 0
     assert re.search(r":style http://localhost:\d+/kglift\.grass", "".join(said))
     assert re.search(r":play http://localhost:\d+/guide\.html", "".join(said))
+
+
+@pytest.mark.slow
+@CHROMIUM
+def test_neo4j_browser_shows_the_guide(own_neo4j: Server, address: str, tmp_path: Path) -> None:
+    guide = f"{address.replace('127.0.0.1', 'localhost')}/guide.html"
+    done = in_chromium(
+        f"{own_neo4j.browser_url}&cmd=play&arg={guide}", tmp_path, "--virtual-time-budget=20000", "--dump-dom"
+    )
+    for name in ("entity_id", "limit", "user_id"):
+        assert f":param {name} =&gt;" in done.stdout, done.stderr[-500:]
+    assert "Neo4j Browser</title>" in done.stdout

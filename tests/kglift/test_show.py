@@ -1,8 +1,6 @@
 """`kglift show`: one page of a neighbourhood that needs no network and says in words what it draws."""
 
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +15,7 @@ from kg.errors import UnknownIdError
 from kg.graph import Graph, concat
 from kglift.cli import main
 from kglift.show import render_neighbourhood
+from tests.chromium import CHROMIUM, in_chromium
 from tests.db.servers import wiped
 from tests.toy import toy_graph
 
@@ -169,23 +168,11 @@ def test_no_label_of_an_edge_covers_another(n_entities: int, n_relations: int) -
         assert far or abs(float(y) - float(other_y)) > 10, (words, others)
 
 
-CHROMIUM = pytest.mark.skipif(
-    shutil.which("chromium") is None, reason="needs `chromium` (Debian: apt install chromium)"
-)
-
-
-def in_chromium(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    command = ["chromium", *flags.split(), "--disable-component-update", "--disable-sync", "--window-size=1200,1000"]
-    command += [f"--user-data-dir={page.parent / 'profile'}", *options, page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
 @CHROMIUM
 def test_a_browser_draws_it(page: str, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(page)
-    done = in_chromium(tmp_path / "page.html", f"--screenshot={tmp_path / 'page.png'}")
+    done = in_chromium((tmp_path / "page.html").as_uri(), tmp_path, f"--screenshot={tmp_path / 'page.png'}")
     assert (tmp_path / "page.png").stat().st_size > 20_000, done.stderr[-500:]
     assert "Refused to" not in done.stderr
 
@@ -202,5 +189,5 @@ def test_a_browser_draws_the_labels_of_parallel_edges_apart(tmp_path: Path) -> N
     page = page_of(parallel_graph(5, 2), "place:0")
     may_run = page.replace("default-src 'none'", "default-src 'unsafe-inline'")
     (tmp_path / "page.html").write_text(may_run.replace("</body>", f"{measure}</body>"))
-    done = in_chromium(tmp_path / "page.html", "--dump-dom")
+    done = in_chromium((tmp_path / "page.html").as_uri(), tmp_path, "--dump-dom")
     assert "<title>10 labels, 0 meet</title>" in done.stdout, done.stderr[-500:]
