@@ -19,7 +19,7 @@ from typing import Any, Final
 import neo4j
 import pyarrow as pa
 import pyarrow.compute as pc
-from neo4j.exceptions import IncompleteCommit, Neo4jError
+from neo4j.exceptions import IncompleteCommit, Neo4jError, ResultFailedError
 
 from db.batches import Batch, Limits, cut_nodes, cut_relationships, write_in_parallel
 from db.errors import RefusedRow, RowsRefusedError, StoreWriteError
@@ -162,7 +162,10 @@ def _commit_in_turn(session: neo4j.Session, turn: threading.Lock, work: Callable
         if held:  # the commit of the attempt before failed
             turn.release()
             held = False
-        work(tx, *arguments)
+        try:
+            work(tx, *arguments)
+        except ResultFailedError as error:  # says neither what failed nor whether to repeat it; its cause does
+            raise error.__cause__ or error from error
         held = turn.acquire(timeout=_TURN_S)
 
     try:

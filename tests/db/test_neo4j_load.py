@@ -3,14 +3,16 @@
 import logging
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import neo4j
 import numpy as np
 import pyarrow as pa
 import pytest
+from neo4j.exceptions import ClientError, ResultFailedError
 
 from db.errors import RowsRefusedError, StoreUnreachableError, StoreWriteError
-from db.neo4j_load import _write_rows
+from db.neo4j_load import _commit_in_turn, _write_rows
 from db.neo4j_store import Neo4jConfig, Neo4jStore
 from kg.graph import Graph
 from tests.db.proxy import COMMIT, Proxy
@@ -144,10 +146,20 @@ def test_refused_rows_are_found_and_the_rest_is_loaded(store: Neo4jStore) -> Non
     assert (len(rest.entities), len(rest.triples)) == (21, len(graph.triples) - 1)
 
 
-def test_a_load_that_is_refused_altogether_is_given_up(store: Neo4jStore) -> None:
-    bad = [{"entity_id": "x" * 9_000 + str(i), "type": "T", "name": "n"} for i in range(300)]
-    with pytest.raises(StoreWriteError, match=r"refused 1[01]\d of 300 rows.*given up"):
+def test_a_load_that_is_refused_altogether_is_given_up(store: Neo4jStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.neo4j_load._MAX_REFUSED", 10)
+    bad = [{"entity_id": "x" * 9_000 + str(i), "type": "T", "name": "n"} for i in range(30)]
+    with pytest.raises(StoreWriteError, match=r"refused [123]\d of 30 rows.*given up"):
         store.write(Graph.from_rows(entities=bad))
+
+
+def test_what_made_a_result_fail_is_what_is_raised() -> None:
+    def work(tx: object) -> None:
+        raise ResultFailedError(None, "The result has failed.") from ClientError("Property value is too large")
+
+    session = SimpleNamespace(execute_write=lambda work, *arguments: work(None, *arguments))
+    with pytest.raises(ClientError, match="Property value is too large"):
+        _commit_in_turn(session, threading.Lock(), work)  # type: ignore[arg-type]
 
 
 def test_an_error_that_is_about_no_row_is_not_bisected(store: Neo4jStore, monkeypatch: pytest.MonkeyPatch) -> None:
