@@ -248,7 +248,10 @@ def _claim_all(connection: sqlite3.Connection, keys: Sequence[str], runner: str)
         f"SELECT key, claims.runner, beat FROM claims LEFT JOIN runners USING (runner) WHERE {among}", given
     ).fetchall()
     taken = {key for key, holder, beat in held if Runner.parse(holder).is_alive(beat or 0.0)}
-    is_ours = [key not in taken and not taken.add(key) for key in keys]  # type: ignore[func-returns-value]
+    is_ours = []
+    for key in keys:
+        is_ours.append(key not in taken)
+        taken.add(key)
     rows = [(key, runner) for key, ours in zip(keys, is_ours, strict=True) if ours]
     connection.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", rows)
     answered = {

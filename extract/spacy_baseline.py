@@ -69,7 +69,7 @@ class SpacyBaseline:
     def _head(self, doc: Any) -> str:
         known = list(_named(doc, self._items))
         if known:
-            return max(known, key=lambda span: len(span.text)).text  # type: ignore[no-any-return]
+            return str(max(known, key=lambda span: len(span.text)).text)
         return _SUBJECT_END.split(doc.text, maxsplit=1)[0] or str(doc.text)
 
     def _candidates(self, doc: Any, head: str) -> Iterable[Candidate]:
