@@ -1,7 +1,7 @@
 """What the engine itself costs: over HTTP, from a full ledger, and in memory."""
 
-import os
 import time
+import tracemalloc
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -45,7 +45,7 @@ def replay(path: Path, method: MoodMethod) -> tuple[Extraction, float]:
     provider = scripted([])
     result = extract(method, toy_graph(), provider, path)
     assert provider.n_calls == 0
-    assert result.summary.cached == N_CACHED
+    assert result.summary.cached == method.n_units
     return result, time.process_time() - began
 
 
@@ -59,7 +59,7 @@ def test_a_hundred_thousand_cached_units_take_less_than_thirty_seconds(tmp_path:
 
 
 class Weighing(MoodMethod):
-    """Notes the memory of the process in each pass over the units."""
+    """Notes what Python holds in each pass over the units."""
 
     def __init__(self, n_units: int) -> None:
         super().__init__(n_units=n_units)
@@ -68,24 +68,27 @@ class Weighing(MoodMethod):
     def units(self, graph: Graph) -> Iterator[Unit]:
         self.passes.append([])
         for place, unit in enumerate(super().units(graph), start=1):
-            if place % 20_000 == 0:
-                pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-                self.passes[-1].append(pages * os.sysconf("SC_PAGE_SIZE"))
+            if place % 10_000 == 0:
+                self.passes[-1].append(tracemalloc.get_traced_memory()[0])
             yield unit
 
     def facts(self, reply: BaseModel, unit: Unit, graph: Graph) -> Facts:
         return Facts({})
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory from /proc")
 @pytest.mark.usefixtures("_mood_prompt")
 def test_memory_does_not_grow_with_the_units(tmp_path: Path) -> None:
-    fill(tmp_path / "ledger", MoodMethod(n_units=N_CACHED), moods())
-    method = Weighing(N_CACHED)
-    replay(tmp_path / "ledger", method)
+    n_units = 50_000
+    fill(tmp_path / "ledger", MoodMethod(n_units=n_units), moods())
+    method = Weighing(n_units)
+    tracemalloc.start()
+    try:
+        replay(tmp_path / "ledger", method)
+    finally:
+        tracemalloc.stop()
     assert [len(one) for one in method.passes] == [5, 5, 5], "checked, asked, collected"
     grown = [one[-1] - one[0] for one in method.passes]
-    assert max(grown) < 80_000 * 40, "less than 40 bytes a unit between the first 20,000 and the last"
+    assert max(grown) < 40_000 * 8, "not even a pointer a unit between the first 10,000 and the last"
 
 
 def test_over_http_the_engine_takes_less_than_three_times_the_processor_of_aiohttp_doing_nothing_else() -> None:
