@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from kg.errors import ConfigError
 from kg.graph import Graph
 from kg.registry import Registered
+from kg.similar import Encoder
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,16 @@ class Method(Registered, package="extract.methods"):
     A method of several steps is the first of them; `then` gives the next, made of what is known by then, and `conclude`
     makes the final graph of what all steps found. Steps after the first are not registered; `later_prompts` names what
     they ask with.
+
+    Attributes:
+        encode: a sentence encoder, given by who runs a method whose `Config` has a `min_meaning` below 1.
     """
 
     prompt: ClassVar[str]
     later_prompts: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[Any]]
     Reply: type[BaseModel]
+    encode: Encoder | None = None
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extract.documents import clean
-from extract.ground import Catalogue, Grounded
+from extract.ground import Catalogue, Grounded, Likeness
 from kg.graph import Graph, mapping_of
 from kg.tables import TABLES
 from kg.terms import ITEM
@@ -160,15 +160,15 @@ class Words:
 
     Args:
         graph: its items.
-        min_similarity: see `Catalogue`.
+        likeness: see `Catalogue`.
     """
 
-    def __init__(self, graph: Graph, min_similarity: float = 1.0) -> None:
+    def __init__(self, graph: Graph, likeness: Likeness | None = None) -> None:
         columns = (graph.entities[c].to_pylist() for c in ("entity_id", "type", "name", "text"))
         rows = [(i, clean(name, MAX_TITLE), text) for i, kind, name, text in zip(*columns, strict=True) if kind == ITEM]
         self._names = {i: name for i, name, _ in rows}
         self._about = {i: clean(text, _MAX_ABOUT).removeprefix(name).lstrip(" .:;-") for i, name, text in rows}
-        self._min_similarity = min_similarity
+        self._likeness = likeness
         self._catalogue: Catalogue | None = None
 
     def of(self, item: str) -> str:
@@ -179,5 +179,5 @@ class Words:
     def ground(self, title: str) -> Grounded:
         """Return the item that a title means."""
         if self._catalogue is None:
-            self._catalogue = Catalogue(self._names, self._min_similarity)
+            self._catalogue = Catalogue(self._names, self._likeness)
         return self._catalogue.ground(title)

@@ -53,6 +53,8 @@ def extract_steps(
         known = concat(graph, found)
         summaries.append(result.summary)
         step = step.then(known)
+        if step is not None:
+            step.encode = method.encode
     concluded, dropped = method.conclude(found, known)
     tally = Tally()
     tally.add(dropped)

@@ -1,5 +1,6 @@
 """How alike two names are: cosine of their letter trigrams, or of the vectors of an encoder."""
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
@@ -11,6 +12,7 @@ from scipy.sparse import csr_array, issparse
 Vectors = npt.NDArray[np.float32]
 Encoder = Callable[[Sequence[str]], Vectors]
 """Texts -> one vector each, (n, d); a sentence encoder such as MiniLM."""
+_NUMBER = re.compile(r"\d+|\b(?:ii|iii|iv|v|vi|vii|viii|ix|x)\b")
 
 
 class Trigrams:
@@ -70,6 +72,16 @@ class Nearest:
             row.resize(1, self._known.shape[1])  # new trigrams made the row shorter; they are in no known name
         found = self._known @ row.T
         return np.asarray(found.toarray() if issparse(found) else found, np.float32)[:, 0]
+
+
+def numbers_of(name: str) -> list[str]:
+    """Return the numbers in a normalised name, Roman ones up to ten among them: names that differ in them differ.
+
+    Example:
+        >>> numbers_of("rocky ii"), numbers_of("2001 a space odyssey")
+        (['ii'], ['2001'])
+    """
+    return _NUMBER.findall(name)
 
 
 def unit_rows(vectors: Vectors) -> Vectors:

@@ -1,6 +1,5 @@
 """Candidates for entity resolution: names that are nearly alike, found without comparing all with all."""
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,12 +12,11 @@ from scipy.sparse import csr_array
 from kg.errors import ConfigError
 from kg.graph import Graph
 from kg.resolve import Pair, normalise
-from kg.similar import Encoder, Trigrams, unit_rows
+from kg.similar import Encoder, Trigrams, numbers_of, unit_rows
 from kg.terms import ITEM, USER
 
 _CHUNK = 2_000
 _PAIRS_AT_ONCE = 500_000
-_DIGITS = re.compile(r"\d+")
 Ints = npt.NDArray[np.int64]
 
 
@@ -93,8 +91,8 @@ def similar_name_pairs(graph: Graph, config: SimilarConfig | None = None, encode
 def _alike(names: list[str], config: SimilarConfig, encode: Encoder | None) -> list[tuple[int, int, str]]:
     least = config.min_candidate if encode is not None else config.min_similarity
     ones, others, cosines = similar_pairs(names, least)
-    digits = [_DIGITS.findall(name) for name in names]
-    kept = np.array([digits[i] == digits[j] for i, j in zip(ones, others, strict=True)], bool)
+    numbers = [numbers_of(name) for name in names]
+    kept = np.array([numbers[i] == numbers[j] for i, j in zip(ones, others, strict=True)], bool)
     ones, others, cosines = ones[kept], others[kept], cosines[kept]
     sure = cosines >= config.min_similarity
     found = [

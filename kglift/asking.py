@@ -16,6 +16,7 @@ from kg.files import read_graph
 from kg.graph import Graph
 from kg.progress import Progress
 from kglift.errors import SettingError
+from kglift.fusing import sentence_encoder
 from kglift.plan import ExtractPlan, LlmPlan
 from kglift.settings import open_provider, resolve_llm
 
@@ -77,7 +78,10 @@ def batch(graph_dir: Path, step: ExtractPlan, llm: LlmPlan, engine: EngineConfig
 
 def _prepare(graph_dir: Path, step: ExtractPlan) -> tuple[Graph, Method]:
     cls = Method.find(step.method)
-    method = cls(build_config(cls.Config, step.config, where=f"the configuration of method `{step.method}`"))
+    config = build_config(cls.Config, step.config, where=f"the configuration of method `{step.method}`")
+    method = cls(config)
+    if getattr(config, "min_meaning", 1.0) < 1.0:
+        method.encode = sentence_encoder()
     graph = read_graph(graph_dir)
     assert_no_leak(graph)
     return graph, method

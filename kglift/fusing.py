@@ -24,14 +24,21 @@ _VECTORS = "vectors.sqlite"
 def encoder_for(config: FuseConfig, tell: Callable[[str], None] = lambda _terms: None) -> Encoder | None:
     """Return the sentence encoder that a fusion asks, fetched when needed; None if it asks none.
 
-    Its vectors are kept in the user's cache: a name is encoded once.
-
     Args:
         config: how graphs are fused.
         tell: called with licence terms before something is downloaded.
     """
     if config.min_meaning == 1.0 or not config.is_resolving or config.decisions is not None:
         return None
+    return sentence_encoder(tell)
+
+
+def sentence_encoder(tell: Callable[[str], None] = lambda _terms: None) -> Encoder:
+    """Return the sentence encoder, fetched when needed; its vectors are kept in the user's cache.
+
+    Args:
+        tell: called with licence terms before something is downloaded.
+    """
     from extract.encode import SentenceEncoder
 
     return SentenceEncoder(fetch(ENCODER, tell), platformdirs.user_cache_path("kglift") / _VECTORS)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from extract.documents import clean
 from extract.domains import load_domain
-from extract.ground import CONCEPT_FORM, Catalogue, concept_id, is_placeholder, normalise
+from extract.ground import CONCEPT_FORM, Catalogue, Likeness, concept_id, is_placeholder, normalise
 from extract.histories import items_by_popularity
 from extract.method import Facts, Method, Rejected, Unit, check_ranges
 from kg.errors import SchemaError
@@ -31,7 +31,8 @@ class ItemFacts(Method, name="item_facts"):
     2. Reply: for each relation at most `max_tails` tails, perhaps none. The reply's JSON schema allows the asked
        relations only, and bounds a tail to four words and 28 characters (an item's title: 80).
     3. Facts: a triple (item, relation, tail) for each tail that is kept. A tail of type Item must name an item of the
-       catalogue; any other becomes an entity whose id is its type and its normalised name.
+       catalogue, as `extract.ground.Catalogue` finds it; any other becomes an entity whose id is its type and its
+       normalised name.
     4. Confidence, a rule, not a word of the model: c(i, r, t) = `confidence_in_text` if every word of t stands in the
        title or text of i, `confidence_from_memory` otherwise. Where a sentence of the text has all words of t, it
        is the quote that the fact rests on.                                                                         (1)
@@ -62,6 +63,8 @@ class ItemFacts(Method, name="item_facts"):
             relations: the part of the schema's relations to ask for; empty: all that start at an item.
             max_items: so many items, the most popular first.
             max_tails: at most so many tails of one relation.
+            min_similarity: from which likeness of letters on an unknown title means the nearest item; 1: never.
+            min_meaning: from which likeness of meaning on, by a sentence encoder; 1: no encoder is asked.
             confidence_in_text: of a tail whose words stand in the item's title or text.
             confidence_from_memory: of any other tail.
         """
@@ -70,13 +73,16 @@ class ItemFacts(Method, name="item_facts"):
         relations: tuple[str, ...] = ()
         max_items: int = 1000
         max_tails: int = 2
+        min_similarity: float = 0.85
+        min_meaning: float = 1.0
         confidence_in_text: float = 0.9
         confidence_from_memory: float = 0.6
 
         def __post_init__(self) -> None:
             """Check the ranges."""
             bounds: dict[str, tuple[float, float]] = {"max_items": (1, 10**9), "max_tails": (1, 20)}
-            check_ranges(self, bounds | dict.fromkeys(("confidence_in_text", "confidence_from_memory"), (0.0, 1.0)))
+            shares = ("min_similarity", "min_meaning", "confidence_in_text", "confidence_from_memory")
+            check_ranges(self, bounds | dict.fromkeys(shares, (0.0, 1.0)))
 
     config: Config
     Reply = BaseModel
@@ -170,8 +176,9 @@ class ItemFacts(Method, name="item_facts"):
 
     def _catalogue_of(self, graph: Graph) -> Catalogue:
         if self._catalogue is None or self._catalogue[0] is not graph:
-            names = graph.names()
-            self._catalogue = (graph, Catalogue({i: clean(names[i], _MAX_TITLE) for i in graph.ids_of(ITEM)}))
+            names, c = graph.names(), self.config
+            titles = {i: clean(names[i], _MAX_TITLE) for i in graph.ids_of(ITEM)}
+            self._catalogue = (graph, Catalogue(titles, Likeness(c.min_similarity, c.min_meaning, self.encode)))
         return self._catalogue[1]
 
     def _confidence(self, tail: str, unit: Unit) -> float:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.config import JsonDict
 
 from extract.documents import clean
-from extract.ground import is_placeholder, normalise
+from extract.ground import Likeness, is_placeholder, normalise
 from extract.histories import most_active, train_histories
 from extract.method import Facts, Method, Rejected, Unit, check_ranges
 from extract.reasoning import (
@@ -47,9 +47,9 @@ class LLMRG(Method, name="llmrg"):
     2. Fill: one item of each chain is masked (chosen by a hash of the chain), and the model names it.
     3. Score: where the fill is not the masked item, the model says how near it is, s in 0..100; else s = 100.  A chain
        stands if s >= `min_score`, the paper's tau; its weight is s / 100.                                          (1)
-    4. Extend: up to `n_imagined` next items for each chain that stands, grounded to the catalogue (exact name,
-       normalised name, nearest name from the cosine `min_similarity` on). The extended chain is verified like any
-       other, with the imagined item masked.
+    4. Extend: up to `n_imagined` next items for each chain that stands, grounded to the catalogue (by the exact name,
+       the normalised one, its parts, the nearest by letters from `min_similarity` on, by meaning from `min_meaning`
+       on). The extended chain is verified like any other, with the imagined item masked.
     5. Knowledge base: steps 2 to 4 ask once for each distinct chain, whoever made it. Users come in `n_rounds` groups;
        links of chains that stand by then, in this run or in the graph that is given, are looked up first: a user is
        asked only about the items that no known link joins, and not at all if fewer than two are left.
@@ -70,9 +70,10 @@ class LLMRG(Method, name="llmrg"):
         chained reasoning, divergent extension, verification by mask-and-fill with a score, knowledge base.
 
     Deviations:
-        One question a user gives all chains (the paper asks item by item). The knowledge base works on links, and
-        verification and extension are independent of the user. tau, the number of imagined items and the retrieval
-        model are not given in the paper: the defaults are ours, and retrieval is by letter trigrams. Prompts are ours.
+        One question a user gives all chains (the paper asks item by item). Items are masked, never attributes. The
+        knowledge base works on links, and verification and extension are independent of the user. tau, the number of
+        imagined items and the language model that retrieves titles are not given in the paper: the defaults are ours,
+        and a sentence encoder is asked only if `min_meaning` is below 1. Prompts are ours.
         The two SR-GNN encoders are a recommender's part.
     """
 
@@ -90,7 +91,8 @@ class LLMRG(Method, name="llmrg"):
             max_chains: at most so many chains a user.
             n_imagined: at most so many imagined items a chain; 0: no extension.
             min_score: smallest score of a chain that stands, 0 to 100.
-            min_similarity: smallest likeness of an imagined title to a title of the catalogue; 1: equal.
+            min_similarity: from which likeness of letters on an unknown title means the nearest item; 1: never.
+            min_meaning: from which likeness of meaning on, by a sentence encoder; 1: no encoder is asked.
             n_rounds: groups of users; each profits from the chains of those before.
         """
 
@@ -100,14 +102,15 @@ class LLMRG(Method, name="llmrg"):
         max_chains: int = 3
         n_imagined: int = 2
         min_score: int = 30
-        min_similarity: float = 0.8
+        min_similarity: float = 0.85
+        min_meaning: float = 1.0
         n_rounds: int = 4
 
         def __post_init__(self) -> None:
             """Check the ranges."""
             bounds: dict[str, tuple[float, float]] = {"max_users": (1, 10**9), "min_interactions": (2, 10**9)}
             bounds |= {"n_items": (2, 100), "max_chains": (1, 10), "n_imagined": (0, 10), "min_score": (0, 100)}
-            check_ranges(self, bounds | {"min_similarity": (0, 1), "n_rounds": (1, 1000)})
+            check_ranges(self, bounds | {"min_similarity": (0, 1), "min_meaning": (0, 1), "n_rounds": (1, 1000)})
 
     config: Config
     Reply = BaseModel
@@ -266,7 +269,8 @@ class _Step(Method):
 
     def _of(self, graph: Graph) -> tuple[Graph, dict[str, Chain], Words]:
         if self._known is None or self._known[0] is not graph:
-            self._known = (graph, self.asked(graph), Words(graph, self.config.min_similarity))
+            likeness = Likeness(self.config.min_similarity, self.config.min_meaning, self.encode)
+            self._known = (graph, self.asked(graph), Words(graph, likeness))
         return self._known
 
 

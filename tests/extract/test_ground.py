@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.ground import AMBIGUOUS, NOT_IN_CATALOGUE, Catalogue, concept_id, is_placeholder, normalise
+from extract.ground import AMBIGUOUS, NOT_IN_CATALOGUE, Catalogue, Likeness, concept_id, is_placeholder, normalise
 from extract.methods.item_facts import ItemFacts
 from extract.steps import extract_steps
+from kg.errors import ConfigError
 from tests.extract.asking import scripted
 from tests.toy import toy_graph
 
@@ -38,6 +39,7 @@ _FILMS = {
         ("Ame\u0301lie", "item:6"),
         ("Fast and Furious", "item:7"),
         ("“Toy Story”", "item:4"),
+        ("Usual Suspects", "item:1"),
     ],
 )
 def test_other_spellings_of_a_title_find_the_item(name: str, expected: str) -> None:
@@ -51,7 +53,7 @@ def test_other_spellings_of_a_title_find_the_item(name: str, expected: str) -> N
         ("Alien", AMBIGUOUS),
         ("King Kong (2005)", NOT_IN_CATALOGUE),
         ("The Usual Suspects (2005)", NOT_IN_CATALOGUE),
-        ("Usual Suspects", NOT_IN_CATALOGUE),
+        ("Usual Suspects (2005)", NOT_IN_CATALOGUE),
         ("", NOT_IN_CATALOGUE),
         ("Toy Story 2", NOT_IN_CATALOGUE),
     ],
@@ -99,7 +101,7 @@ def test_names_are_no_placeholders(name: str) -> None:
 def test_a_misspelt_name_means_the_nearest_from_a_likeness_on() -> None:
     names = {"i1": "Star Wars (1977)", "i2": "Alien (1979)"}
     assert Catalogue(names).ground("Star Warz").reason == "not_in_catalogue"
-    alike = Catalogue(names, min_similarity=0.6)
+    alike = Catalogue(names, Likeness(min_similarity=0.6))
     assert alike.ground("Star Warz").entity_id == "i1"
     assert alike.ground("Star Warz (1999)").reason == "not_in_catalogue"
     assert alike.ground("Solaris").reason == "not_in_catalogue"
@@ -107,14 +109,68 @@ def test_a_misspelt_name_means_the_nearest_from_a_likeness_on() -> None:
 
 
 def test_two_names_that_are_equally_near_are_ambiguous() -> None:
-    alike = Catalogue({"i1": "Alien", "i2": "alien!", "i3": "Heat"}, min_similarity=0.5)
+    alike = Catalogue({"i1": "Alien", "i2": "alien!", "i3": "Heat"}, Likeness(min_similarity=0.5))
     assert alike.ground("Aliens").reason == "ambiguous"
 
 
-def test_an_encoder_may_say_what_is_near() -> None:
-    vectors = {"film": [1.0, 0.0], "food": [0.0, 1.0], "motion picture": [0.9, 0.2]}
+_TITLES = {
+    "i1": "Postino, Il (The Postman) (1994)",
+    "i2": "Professional, The (a.k.a. Leon: The Professional)",
+    "i3": "Wings of Desire (Der Himmel über Berlin) (1987)",
+    "i4": "Die Hard (1988)",
+    "i5": "Alive (Live)",
+    "i6": "Wings",
+    "i7": "Guitar Picks (Medium)",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("The Postman (1994)", "i1"),
+        ("Il Postino", "i1"),
+        ("The Professional (1994)", "i2"),
+        ("Leon: The Professional", "i2"),
+        ("Wings of Desire", "i3"),
+        ("Himmel über Berlin", "i3"),
+        ("Wings (Ali)", "i6"),
+        ("The Wings", "i6"),
+        ("The Postman (1997)", None),
+        ("Hard", None),
+        ("Live", None),
+        ("Guitar Picks (Heavy)", None),
+        ("(Medium)", None),
+    ],
+)
+def test_a_name_without_its_brackets_or_article_and_the_title_in_brackets_find_the_item(
+    name: str, found: str | None
+) -> None:
+    assert Catalogue(_TITLES).ground(name).entity_id == found
+
+
+def test_a_part_that_several_names_have_is_ambiguous() -> None:
+    assert Catalogue({"i1": "Solaris (the old one)", "i2": "Solaris (Solyaris)"}).ground("Solaris").reason == AMBIGUOUS
+
+
+@pytest.mark.parametrize("sequel", ["Rocky II", "Rocky 2", "Rocky III"])
+def test_a_sequel_is_not_like_the_first_film(sequel: str) -> None:
+    encode = lambda some: np.ones((len(some), 2), np.float32)  # noqa: E731
+    assert Catalogue({"i1": "Rocky"}, Likeness(0.3, 0.3, encode)).ground(sequel).entity_id is None
+    assert Catalogue({"i1": "Rocky"}, Likeness(0.3)).ground("Rockyy").entity_id == "i1"
+
+
+def test_meaning_is_asked_where_letters_are_not_enough() -> None:
+    vectors = {"film": [1.0, 0.0], "food": [0.0, 1.0], "motion picture": [0.9, 0.2], "fooood": [0.9, 0.2]}
     encode = lambda some: np.array([vectors[s] for s in some], np.float32)  # noqa: E731
-    assert Catalogue({"i1": "Film", "i2": "Food"}, 0.9, encode).ground("Motion picture").entity_id == "i1"
+    names = {"i1": "Film", "i2": "Food"}
+    assert Catalogue(names, Likeness(0.6, 0.9, encode)).ground("Motion picture").entity_id == "i1"
+    assert Catalogue(names, Likeness(0.6, 0.98, encode)).ground("Motion picture").reason == NOT_IN_CATALOGUE
+    assert Catalogue(names, Likeness(0.6, 0.9, encode)).ground("Fooood").entity_id == "i2"
+
+
+def test_meaning_without_an_encoder_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"min_meaning is 0\.9, but there is no encoder; give `encode`"):
+        Likeness(min_meaning=0.9)
 
 
 def test_the_share_of_names_that_the_catalogue_lacks_is_told(tmp_path: Path) -> None:

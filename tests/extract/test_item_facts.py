@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -38,6 +39,15 @@ def test_a_tail_becomes_an_entity_and_a_triple() -> None:
         {"head": "item:1", "relation": "similar_to", "tail": "item:4", "confidence": 0.6},
     ]
     assert facts.rejected == []
+
+
+def test_an_encoder_grounds_titles_that_letters_do_not() -> None:
+    method, graph = ItemFacts(ItemFacts.Config(min_meaning=0.9)), _graph()
+    method.encode = lambda some: np.array([[1.0, "day" in s or "sun" in s] for s in some], np.float32)
+    unit = next(u for u in method.units(graph) if u.unit_id == "item:1")
+    facts = method.facts(method.Reply.model_validate({**_EMPTY, "similar_to": ["Sunshine"]}), unit, graph)
+    assert [t["tail"] for t in facts.rows["triples"]] == ["item:4"]
+    assert (facts.n_grounded, facts.rejected) == (1, [])
 
 
 def test_a_tail_that_only_sounds_like_a_relation_stays() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from db.memory_store import MemoryStore
@@ -96,6 +97,14 @@ def test_imagined_items_are_grounded_verified_and_new_to_the_user(tmp_path: Path
     assert {m["position"] for m in imagined} == {2}
     found = {k: r.count for k, r in result.summary.rejects.items()}
     assert found == {"duplicate": 1, "known_to_user": 1, "not_in_catalogue": 1}
+
+
+def test_later_steps_ask_the_encoder_of_the_method(tmp_path: Path) -> None:
+    script = answers([{"items": [1, 2], "reason": "space"}], "Alien", titles=("The ocean planet",))
+    method = LLMRG(LLMRG.Config(min_interactions=2, n_rounds=2, min_meaning=0.9))
+    method.encode = lambda some: np.array([[1.0, 9.0 * ("planet" in s or s == "solaris")] for s in some], np.float32)
+    result = extract_steps(method, films("123"), Scripted(Scripted.Config(), script), tmp_path / "ledger")
+    assert chains(result.graph, DIVERGENCE) == [("u1", ("i1", "i2", "i6"), 0.8)]
 
 
 def test_one_chain_of_many_users_is_verified_and_extended_once(tmp_path: Path) -> None:

@@ -104,11 +104,11 @@ def test_tastes_of_agent4rec_become_hyperedges_of_train_films(tmp_path: Path) ->
     graph = recording.dataset(LightGCN().read(folder / "cf_data"))
     result = replay(recording, graph, tmp_path / "ledger")
     assert totals(result) == (968, 0, 32, 0)
-    assert rejects(result) == {"no_item": 321, "not_in_catalogue": 286, "not_shown": 104, "duplicate": 16}
+    assert rejects(result) == {"no_item": 321, "not_in_catalogue": 209, "not_shown": 105, "duplicate": 16}
     whole = stored(graph, result)
     assert whole.counts()["hyperedges"] == 7881
     roles = Counter(whole.members["role"].to_pylist())
-    assert roles == {"user": 7881, "interest": 7881, "item": 47_356}
+    assert roles == {"user": 7881, "interest": 7881, "item": 47_431}
 
 
 def test_a_persona_is_read_as_it_stands(tmp_path: Path) -> None:

@@ -61,6 +61,27 @@ def test_a_directory_that_no_fusion_wrote_is_named(tmp_path: Path, capsys: pytes
     assert "fusion.json` is no report of a fusion" in capsys.readouterr().err
 
 
+def test_an_encoder_is_asked_about_titles_that_an_extraction_does_not_find(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = [
+        {**e, "name": "Sun" if e["entity_id"] == "item:3" else e["name"]} for e in toy_graph().entities.to_pylist()
+    ]
+    write_graph(toy_graph().replace(entities=Graph.from_rows(entities=named).entities), tmp_path / "base")
+    said = {"unit": "item:1", "text": json.dumps({"similar_to": ["Our star"]})}
+    (tmp_path / "said.jsonl").write_text(json.dumps(said), encoding="utf-8")
+    monkeypatch.setattr(fusing, "fetch", lambda name, _tell: tmp_path / name)
+    sun = lambda texts: np.array([[1.0, 9.0 * (t in ("sun", "our star"))] for t in texts], np.float32)  # noqa: E731
+    monkeypatch.setattr("extract.encode.SentenceEncoder", lambda _folder, _memory: sun)
+    ask = ("extract", tmp_path / "base", "--provider", "replay", "--llm", f"path={tmp_path}/said.jsonl", "--quiet")
+    ask += ("--ledger", tmp_path / "ledger", "--set", 'relations=["similar_to"]', "--set", "max_items=1", "--json")
+    run(*ask, "-o", tmp_path / "without")
+    assert json.loads(capsys.readouterr().out)["ungrounded_share"] == 1.0
+    run(*ask, "-o", tmp_path / "with", "--set", "min_meaning=0.9")
+    assert json.loads(capsys.readouterr().out)["ungrounded_share"] == 0.0
+    assert read_graph(tmp_path / "with").triples["tail"].to_pylist() == ["item:3"]
+
+
 def test_an_encoder_is_asked_where_a_meaning_is_demanded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
