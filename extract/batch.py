@@ -1,8 +1,9 @@
 """Batch endpoints: the open questions as the provider's batch file, and its results into the ledger.
 
 Where a provider answers a file of requests within a day at a lower price: write the file, hand it in, fetch the
-results, read them back, and write again; what was refused is then asked again with its errors. Whatever is open at last
-can be asked directly, since both ways share the ledger.
+results, read them back, and write again, until nothing is left: what was refused is asked again with its errors, and
+once a step of a method has no open question, the file is that of the next step. Whatever is open at last can be asked
+directly, since both ways share the ledger.
 """
 
 import json
@@ -10,27 +11,55 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
-from extract.chain import Chain, Questions, storable
-from extract.chat_api import completion_of
-from extract.engine_config import EngineConfig
-from extract.errors import PassingProviderError
-from extract.leak import TrainPairs
+from extract.ask import reason_of
+from extract.chain import Chain, storable
+from extract.chat_api import Answer, completion_of, refusal
+from extract.engine import EngineConfig, StepRun
+from extract.errors import PassingProviderError, UnitError
 from extract.ledger import Ledger
-from extract.ledger_rows import NewReply, Operation, StoredReply, meet_units, open_run, store
+from extract.ledger_rows import (
+    SET_ASIDE,
+    NewReply,
+    Operation,
+    StoredReply,
+    UnitState,
+    meet_units,
+    settle_units,
+    store,
+)
 from extract.method import Method
+from extract.provider import Completion
 from extract.providers.openai_api import OpenAIAPI
-from extract.template import load_prompt
+from extract.steps import reached_steps
 from kg.errors import FileFormatError
 from kg.graph import Graph
-from kg.terms import TRAIN
 
 _PATH = "/v1/chat/completions"
 _AT_ONCE = 1_000
 _MAX_CHARS = 120
+_NO_KEY = "\0"  # a file of results holds no key to be hidden
+
+
+@dataclass(frozen=True)
+class BatchStep:
+    """The step that comes now.
+
+    Attributes:
+        step: its name; empty where no step has an open question.
+        number: its place among the method's steps, from 1; that of the last one where none is open.
+        open: its open questions; of those that ask the same, one.
+    """
+
+    step: str
+    number: int
+    open: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the step as plain JSON values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -40,12 +69,16 @@ class BatchRead:
     Attributes:
         stored: replies, valid or not, that are in the ledger now.
         known: results that no open question waits for; read before, or of other questions.
+        set_aside: units that the provider cannot take; `kglift extract retry` opens them again.
         failed: requests that the provider did not answer, by what it said; they stay open.
+        next: the step that comes now.
     """
 
     stored: int
     known: int
+    set_aside: int
     failed: dict[str, int]
+    next: BatchStep
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as plain JSON values."""
@@ -53,7 +86,7 @@ class BatchRead:
 
 
 class Batch:
-    """One extraction by way of a batch endpoint that speaks the OpenAI API; the arguments are those of `extract`.
+    """One extraction by way of a batch endpoint that speaks the OpenAI API; the arguments are those of `extract_steps`.
 
     The `custom_id` of a request is the address of its question in the ledger: a result finds its question even after
     the data has changed, and a result that is read twice is stored once. Memory: 150 bytes a result while reading.
@@ -62,37 +95,32 @@ class Batch:
     def __init__(
         self, method: Method, graph: Graph, provider: OpenAIAPI, ledger_path: Path, config: EngineConfig | None = None
     ) -> None:
-        self._method, self._provider, self._ledger_path = method, provider, ledger_path
+        self._method, self._graph, self._provider, self._ledger_path = method, graph, provider, ledger_path
         self._config = config or EngineConfig()
-        self._graph = graph.replace(interactions=graph.interactions_of(TRAIN))
-        self._prompt = load_prompt(method.prompt)
-        self._questions = Questions(method, self._prompt, provider.model, self._config)
 
-    def write(self, path: Path) -> int:
-        """Write the open questions, each once; an existing file is replaced only when all are written.
+    def write(self, path: Path) -> BatchStep:
+        """Write the open questions of the first step that has any; an existing file is replaced only when all are.
 
         Returns:
-            The number of requests.
+            The step, and how many requests the file holds; 0 where no step has an open question.
 
         Raises:
             LeakError: if a unit shows an interaction that is not in `train`; nothing was written.
             PromptError: if a unit's variables do not fit the prompt.
         """
         partial = path.with_name(f".{path.name}.partial")
-        n_requests = 0
         with Ledger(self._ledger_path) as ledger, partial.open("w", encoding="utf-8") as out:
-            self._enter(ledger)
-            for chain in self._open_chains(ledger):
-                (twice,) = ledger.write(meet_units([chain.key], n_requests == 0))
-                if twice is None:
-                    body = self._provider.body(self._questions.request(chain))
-                    line = {"custom_id": chain.key, "method": "POST", "url": _PATH, "body": body}
-                    out.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    n_requests += 1
+            step = BatchStep("", 0, 0)
+            for number, run in enumerate(self._reached(ledger), start=1):
+                run.check()
+                n_requests = self._write_step(run, out)
+                step = BatchStep(run.method.name if n_requests else "", number, n_requests)
+                if n_requests:
+                    break
             out.flush()
             os.fsync(out.fileno())
         partial.replace(path)
-        return n_requests
+        return step
 
     def read(self, path: Path) -> BatchRead:
         """Put the results of a batch into the ledger.
@@ -101,47 +129,110 @@ class Batch:
             FileFormatError: if a line is no result; nothing was stored.
         """
         with path.open("rb") as results, Ledger(self._ledger_path) as ledger:
-            places = _index(results, path)
-            n_results, failed = len(places), Counter[str]()
-            stored = 0
-            operations: list[Operation[None]] = []
-            self._enter(ledger)
-            for chain in self._open_chains(ledger):
-                if (place := places.pop(chain.key, None)) is not None:
-                    results.seek(place)
-                    operations += self._take(chain, json.loads(results.readline()), failed)
-                    if len(operations) == _AT_ONCE:
-                        stored += len(ledger.write(*operations))
-                        operations = []
-            stored += len(ledger.write(*operations))
-        return BatchRead(stored, n_results - stored - failed.total(), dict(failed.most_common()))
+            reading, step = _Reading(results, path, self._provider.model), BatchStep("", 0, 0)
+            for number, run in enumerate(self._reached(ledger), start=1):
+                run.check()
+                n_open = reading.take_step(run)
+                step = BatchStep(run.method.name if n_open else "", number, n_open)
+                if n_open:
+                    break
+        return reading.counts(step)
 
-    def _enter(self, ledger: Ledger) -> None:
-        q, prompt = self._questions, (self._prompt.name, self._prompt.version)
-        ledger.write(open_run(q.run, self._method.name, prompt, q.model, q.request_parameters))
+    def _reached(self, ledger: Ledger) -> Iterator[StepRun]:
+        return reached_steps(self._method, self._graph, self._provider.model, ledger, self._config)
 
-    def _open_chains(self, ledger: Ledger) -> Iterator[Chain]:
-        pairs = TrainPairs(self._graph)
-        for unit in islice(self._method.units(self._graph), self._config.max_units):
-            pairs.check(unit)
-            chain = self._questions.follow(self._questions.start(unit), ledger)
-            if chain.is_open:
-                yield chain
+    def _write_step(self, run: StepRun, out: TextIO) -> int:
+        n_requests = 0
+        for chain in _open_chains(run):
+            (twice,) = run.ledger.write(meet_units([chain.key], n_requests == 0))
+            if twice is None:
+                body = self._provider.body(run.questions.request(chain))
+                line = {"custom_id": chain.key, "method": "POST", "url": _PATH, "body": body}
+                out.write(json.dumps(line, ensure_ascii=False) + "\n")
+                n_requests += 1
+        return n_requests
 
-    def _take(self, chain: Chain, result: dict[str, Any], failed: Counter[str]) -> list[Operation[None]]:
+
+class _Reading:
+    """Takes the results that open questions wait for, and counts what becomes of them."""
+
+    def __init__(self, results: BinaryIO, path: Path, model: str) -> None:
+        self._results, self._places, self._model = results, _index(results, path), model
+        self._taken: set[str] = set()
+        self._stored = self._set_aside = 0
+        self._failed = Counter[str]()
+
+    def take_step(self, run: StepRun) -> int:
+        """Put the results that a step waits for into the ledger; return how many of its questions stay open."""
+        operations: list[Operation[None]] = []
+        still_open = set[str]()
+        for chain in _open_chains(run):
+            after, operation = self._take(run, chain)
+            if after.is_open:
+                still_open.add(after.key)
+            if operation is not None:
+                operations.append(operation)
+            if len(operations) == _AT_ONCE:
+                run.ledger.write(*operations)
+                operations.clear()
+        run.ledger.write(*operations)
+        return len(still_open)
+
+    def counts(self, step: BatchStep) -> BatchRead:
+        """Return what became of all results."""
+        known = len(self._places) - len(self._taken)
+        return BatchRead(self._stored, known, self._set_aside, dict(self._failed.most_common()), step)
+
+    def _take(self, run: StepRun, chain: Chain) -> tuple[Chain, Operation[None] | None]:
+        """Return where a chain stands after its result, and what is to be written; of equal questions one counts."""
+        place = self._places.get(chain.key)
+        if place is None:
+            return chain, None
+        is_first = chain.key not in self._taken
+        self._taken.add(chain.key)
+        self._results.seek(place)
+        result = json.loads(self._results.readline())
+        got = _completion(result)
+        if isinstance(got, Completion):
+            tokens = got.n_prompt_tokens, got.n_completion_tokens
+            reply = StoredReply(chain.key, storable(got.text), got.is_cut_off, *tokens)
+            after, errors = run.questions.answered(chain, reply)
+            self._stored += is_first
+            new = NewReply(reply, run.questions.run, chain.unit.unit_id, after.attempts, chain.prompt, errors, 0.0)
+            return after, store(new)
+        if (why := self._too_large(result)) is None:
+            self._failed[got] += is_first
+            return chain, None
+        self._set_aside += is_first
+        state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, why)
+        return chain._replace(is_open=False), settle_units(run.questions.run, [state])
+
+    def _too_large(self, result: dict[str, Any]) -> str | None:
+        """Return why the model can never answer a request that was refused; None where it may."""
         response = result.get("response") or {}
-        try:
-            if result.get("error") or response.get("status_code") != 200:
-                failed[_why(result)] += 1
-                return []
-            got = completion_of(response["body"], "the batch")
-        except (PassingProviderError, LookupError, TypeError, AttributeError) as error:
-            failed[str(error)[:_MAX_CHARS]] += 1
-            return []
-        reply = StoredReply(chain.key, storable(got.text), got.is_cut_off, got.n_prompt_tokens, got.n_completion_tokens)
-        answered, errors = self._questions.answered(chain, reply)
-        run, unit_id = self._questions.run, chain.unit.unit_id
-        return [store(NewReply(reply, run, unit_id, answered.attempts, chain.prompt, errors, 0.0))]
+        answer = Answer(response.get("status_code") or 0, {}, json.dumps(response.get("body")).encode())
+        error = refusal(answer, "the batch", self._model, _NO_KEY)
+        return f"{reason_of(error)}: {error}" if isinstance(error, UnitError) else None
+
+
+def _completion(result: dict[str, Any]) -> Completion | str:
+    """Return the answer in a result, or why there is none."""
+    response = result.get("response") or {}
+    try:
+        if result.get("error") or response.get("status_code") != 200:
+            return _why(result)
+        return completion_of(response["body"], "the batch")
+    except (PassingProviderError, LookupError, TypeError, AttributeError) as error:
+        return str(error)[:_MAX_CHARS]
+
+
+def _open_chains(run: StepRun) -> Iterator[Chain]:
+    """Yield what a batch can ask: a unit that was set aside waits for `retry`."""
+    for chain in run.chains():
+        if chain.is_open:
+            stored = run.ledger.unit(run.questions.run, chain.unit.unit_id)
+            if stored is None or stored.state != SET_ASIDE:
+                yield chain
 
 
 def _index(results: BinaryIO, path: Path) -> dict[str, int]:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from extract.ask import Asked, Asker
 from extract.chain import Chain, Questions
@@ -42,7 +42,7 @@ from kg.graph import Graph
 from kg.progress import Progress, silent
 from kg.terms import TRAIN
 
-__all__ = ["EngineConfig", "Extraction", "extract"]
+__all__ = ["EngineConfig", "Extraction", "StepRun", "extract"]
 
 _BATCH = 1_000
 _DEFAULT = EngineConfig()
@@ -89,27 +89,49 @@ def extract(
         BudgetError: if the budget is spent; what was answered is kept.
         LedgerError: if the ledger cannot be used.
     """
-    prompt = load_prompt(method.prompt)
-    questions = Questions(method, prompt, provider.model, config)
     with Ledger(ledger_path) as ledger:
-        seen = graph.replace(interactions=graph.interactions_of(TRAIN))  # a method cannot show what it never gets
-        run = _Run(method, seen, questions, ledger, config)
+        run = StepRun.of(method, graph, provider.model, ledger, config)
         total = run.check()
-        paid_before = sum(ledger.paid(questions.run)[1:])
+        paid_before = sum(ledger.paid(run.questions.run)[1:])
         asked = _in_loop(run.ask(provider, total, paid_before, progress))
-        return run.collect(Fragment(graph, method, prompt, provider.model), asked, total, provider.model)
+        return run.collect(asked)
 
 
 @dataclass(frozen=True)
-class _Run:
+class StepRun:
+    """One step of a method, its data and its ledger.
+
+    Attributes:
+        method: the step.
+        graph: what it may see: the train interactions only.
+        questions: turns its units into requests.
+        ledger: keeps the replies.
+        config: how to ask.
+    """
+
     method: Method
     graph: Graph
     questions: Questions
     ledger: Ledger
     config: EngineConfig
 
+    @classmethod
+    def of(cls, method: Method, graph: Graph, model: str, ledger: Ledger, config: EngineConfig) -> Self:
+        """Prepare a step; a method cannot show what it never gets."""
+        questions = Questions(method, load_prompt(method.prompt), model, config)
+        return cls(method, graph.replace(interactions=graph.interactions_of(TRAIN)), questions, ledger, config)
+
     def units(self) -> Iterator[Unit]:
+        """Yield the units, as many as `max_units` allows."""
         return islice(self.method.units(self.graph), self.config.max_units)
+
+    def chains(self) -> Iterator[Chain]:
+        """Yield each unit's chain, followed as far as the ledger goes.
+
+        Raises:
+            PromptError: if a unit's variables do not fit the template.
+        """
+        return self.questions.chains(self.units(), self.ledger)
 
     def check(self) -> int:
         """Check all units before anything is sent, enter them in the ledger and return their number."""
@@ -136,17 +158,18 @@ class _Run:
         await asker.run(self.units(), total, progress)
         return asker.counts
 
-    def collect(self, fragment: Fragment, asked: Asked, total: int, model: str) -> Extraction:
-        """Make the facts from the ledger, in the order of the units."""
+    def collect(self, asked: Asked) -> Extraction:
+        """Make the facts from the ledger, in the order of the units; without a valid reply a unit is set aside."""
+        fragment = Fragment(self.graph, self.method, self.questions.prompt, self.questions.model)
         outcome = _Outcome()
         batch: list[UnitState] = []
-        for place, chain in enumerate(self.questions.chains(self.units(), self.ledger)):
+        for place, chain in enumerate(self.chains()):
             batch.append(self._settle(fragment, outcome, chain, place))
             if len(batch) == _BATCH:
                 self.ledger.write(settle_units(self.questions.run, batch))
                 batch = []
         self.ledger.write(settle_units(self.questions.run, batch))
-        return Extraction(fragment.graph(), self._summary(fragment, outcome, asked, total, model))
+        return Extraction(fragment.graph(), self._summary(fragment, outcome, asked))
 
     def _settle(self, fragment: Fragment, outcome: "_Outcome", chain: Chain, place: int) -> UnitState:
         unit = chain.unit
@@ -167,15 +190,16 @@ class _Run:
         outcome.counts[state] += 1
         return UnitState(unit.unit_id, place, state, chain.attempts, "" if n_facts else f"{n_rejected} parts rejected")
 
-    def _summary(self, fragment: Fragment, outcome: "_Outcome", asked: Asked, total: int, model: str) -> Summary:
+    def _summary(self, fragment: Fragment, outcome: "_Outcome", asked: Asked) -> Summary:
         replies, prompt_tokens, completion_tokens = self.ledger.paid(self.questions.run)
         prompt = self.questions.prompt
         return Summary(
             method=self.method.name,
-            model=model,
+            model=self.questions.model,
+            runs=(self.questions.run,),
             prompt=prompt.name,
             prompt_version=prompt.version,
-            total=total,
+            total=sum(outcome.counts.values()),
             **outcome.counts,
             cached=asked.cached,
             asked=asked.asked,

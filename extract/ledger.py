@@ -109,6 +109,12 @@ class Ledger:
         ((replies, prompt, completion),) = self._all(f"SELECT {columns} FROM replies WHERE run = ?", (run,))
         return replies, prompt, completion
 
+    def paid_for(self, method: str, model: str) -> tuple[int, int, int]:
+        """Return the replies, prompt tokens and completion tokens of all runs of a step with a model."""
+        paid = [self.paid(one.run) for one in self.runs() if (one.method, one.model) == (method, model)]
+        replies, prompt, completion = (sum(column) for column in zip((0, 0, 0), *paid, strict=True))
+        return replies, prompt, completion
+
     def history(self, run: str, unit_id: str) -> list[dict[str, Any]]:
         """Return every question and reply of a unit of a run, refused and retired ones too, the oldest first."""
         columns = (

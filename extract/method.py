@@ -97,6 +97,14 @@ class Method(Registered, package="extract.methods"):
         """
         return None
 
+    def later_steps(self, graph: Graph) -> Sequence[tuple[str, int]]:
+        """Return the steps that may follow this one, in order, each with the most questions that it may have.
+
+        Args:
+            graph: the data set, without answers.
+        """
+        return ()
+
     def conclude(self, found: Graph, known: Graph) -> tuple[Graph, Sequence[Rejected]]:
         """Make the final graph, once, after the last step.
 

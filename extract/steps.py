@@ -1,12 +1,14 @@
 """Methods of several steps: each step asks about what the steps before it found."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from extract.engine import EngineConfig, Extraction, extract
+from extract.ask import Asked
+from extract.engine import EngineConfig, Extraction, StepRun, extract
+from extract.ledger import Ledger
 from extract.method import Method
 from extract.provider import Provider
 from extract.summary import Reason, Summary, Tally
@@ -45,20 +47,57 @@ def extract_steps(
         ExtractError: as `extract.engine.extract`.
         LeakError: as `extract.engine.extract`.
     """
-    step: Method | None = method
-    found, known, summaries = Graph.from_tables(), graph, list[Summary]()
-    while step is not None:
-        result = extract(step, known, provider, ledger_path, config or EngineConfig(), progress)
-        found = concat(found, result.graph)
-        known = concat(graph, found)
+    steps, summaries = _Steps(method, graph), list[Summary]()
+    while steps.step is not None:
+        result = extract(steps.step, steps.known, provider, ledger_path, config or EngineConfig(), progress)
         summaries.append(result.summary)
-        step = step.then(known)
-        if step is not None:
-            step.encode = method.encode
-    concluded, dropped = method.conclude(found, known)
+        steps.go_on(result.graph)
+    concluded, dropped = method.conclude(steps.found, steps.known)
     tally = Tally()
     tally.add(dropped)
     return Extraction(concluded, _joined(method, summaries, tally.reasons(), concluded))
+
+
+def reached_steps(method: Method, graph: Graph, model: str, ledger: Ledger, config: EngineConfig) -> Iterator[StepRun]:
+    """Yield the steps in order, each made of what the ledger says about those before it; nothing is asked.
+
+    To take the next step is to close this one: a unit without a valid reply counts as set aside.
+
+    Args:
+        method: the first step.
+        graph: the data set, split.
+        model: identity of the model whose replies count.
+        ledger: holds them.
+        config: how to ask.
+    """
+    steps = _Steps(method, graph)
+    while steps.step is not None:
+        run = StepRun.of(steps.step, steps.known, model, ledger, config)
+        yield run
+        steps.go_on(run.collect(Asked()).graph)
+
+
+class _Steps:
+    """Leads from step to step.
+
+    Attributes:
+        step: the step that comes now; None after the last.
+        known: the data set and what the steps before it found.
+        found: what they found alone.
+    """
+
+    def __init__(self, method: Method, graph: Graph) -> None:
+        self.step: Method | None = method
+        self.known, self.found, self._graph = graph, Graph.from_tables(), graph
+
+    def go_on(self, found: Graph) -> None:
+        """Take what this step found, and let it decide what comes next."""
+        assert self.step is not None
+        self.found = concat(self.found, found)
+        self.known = concat(self._graph, self.found)
+        encode, self.step = self.step.encode, self.step.then(self.known)
+        if self.step is not None:
+            self.step.encode = encode
 
 
 def _joined(method: Method, steps: Sequence[Summary], dropped: Mapping[str, Reason], graph: Graph) -> Summary:
@@ -72,6 +111,7 @@ def _joined(method: Method, steps: Sequence[Summary], dropped: Mapping[str, Reas
     values |= {name: sum(getattr(step, name) for step in last) for name in ("paid_replies", "paid_tokens", "paid_cost")}
     values |= {
         "method": method.name,
+        "runs": tuple(dict.fromkeys(run for step in steps for run in step.runs)),
         "set_aside_reasons": _merged([s.set_aside_reasons for s in steps]),
         "rejects": _merged([*(s.rejects for s in steps), dropped]),
         "tokens_per_s": values["completion_tokens"] / seconds if seconds else 0.0,

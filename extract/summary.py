@@ -31,6 +31,7 @@ class Summary:
     Attributes:
         method: name of the method.
         model: identity of the model.
+        runs: addresses of its runs in the ledger, one for each step that asks something else.
         prompt: name of the prompt.
         prompt_version: version of the prompt.
         total: units.
@@ -60,6 +61,7 @@ class Summary:
 
     method: str
     model: str
+    runs: tuple[str, ...]
     prompt: str
     prompt_version: str
     total: int
@@ -95,6 +97,7 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON values, with the examples."""
         return asdict(self) | {
+            "runs": list(self.runs),
             "ungrounded_share": self.ungrounded_share,
             "set_aside_reasons": _plain(self.set_aside_reasons),
             "rejects": _plain(self.rejects),

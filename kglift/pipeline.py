@@ -25,7 +25,7 @@ from kglift.bench import TABLES, plan_jobs, run_jobs
 from kglift.downloads import fetch, find_offer
 from kglift.explanations import explain_some
 from kglift.fusing import encoder_for
-from kglift.plan import DataPlan, ExtractPlan, LlmPlan, RunPlan
+from kglift.plan import Asking, DataPlan, ExtractPlan, LlmPlan, RunPlan
 from kglift.settings import neo4j_settings, resolve_llm
 from kglift.stages import STAGE_FORMAT, Stage, Workplace, only_run, run_stages
 from kglift.stores import load_graph
@@ -148,7 +148,7 @@ def _extract_stage(plan: RunPlan, step: ExtractPlan, llm: LlmPlan, bars: Bars) -
 
 def _make_extract(plan: RunPlan, step: ExtractPlan, llm: LlmPlan, bars: Bars, place: Workplace) -> None:
     with bars(step.method) as progress:
-        found = ask(place.root / "data", step, llm, plan.engine, place.root / "ledger.sqlite", progress)
+        found = ask(Asking(place.root / "data", step, llm, plan.engine, place.root / "ledger.sqlite"), progress)
     write_graph(
         found.graph,
         place.target,

@@ -60,6 +60,27 @@ class ExtractPlan:
 
 
 @dataclass(frozen=True)
+class Asking:
+    """One extraction.
+
+    Attributes:
+        graph_dir: directory of the graph that it asks about; its interactions must be split.
+        step: method and its configuration.
+        llm: who answers.
+        engine: limits.
+        ledger: SQLite file of replies; made when absent.
+        on_ray: let the workers of a Ray cluster answer; needs the extra `ray`.
+    """
+
+    graph_dir: Path
+    step: ExtractPlan
+    llm: LlmPlan
+    engine: EngineConfig
+    ledger: Path
+    on_ray: bool = False
+
+
+@dataclass(frozen=True)
 class ModelPlan:
     """One recommender of the benchmark.
 

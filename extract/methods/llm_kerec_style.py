@@ -145,6 +145,16 @@ class LLMKERecStyle(Method, name="llm_kerec_style"):
         """
         return _Judge(self.config) if self.config.max_pairs else None
 
+    def later_steps(self, graph: Graph) -> Sequence[tuple[str, int]]:
+        """Bound the step that judges: its budget, or all pairs of so many entities.
+
+        Args:
+            graph: not needed.
+        """
+        n_entities = self.config.max_items * self.config.n_entities
+        n_pairs = min(self.config.max_pairs, n_entities * (n_entities - 1) // 2)
+        return ((_Judge.name, n_pairs),) if n_pairs else ()
+
 
 class _Judge(Method):
     """Ask how two entities are related."""

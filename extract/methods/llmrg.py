@@ -179,6 +179,23 @@ class LLMRG(Method, name="llmrg"):
             after = LLMRG(self.config, self._group + 1)
         return _Fill(self.config, REASONING, after)
 
+    def later_steps(self, graph: Graph) -> Sequence[tuple[str, int]]:
+        """Bound the steps: a user has at most `max_chains` chains, a chain at most `n_imagined` imagined items.
+
+        Args:
+            graph: its train interactions.
+        """
+        c = self.config
+        n_users = len(most_active(train_histories(graph), c.min_interactions, c.max_users))
+        n_group, steps = -(-n_users // c.n_rounds), list[tuple[str, int]]()
+        for group in range(c.n_rounds):
+            n_asked = len(range(n_users)[group * n_group : (group + 1) * n_group])
+            steps += [(self.name, n_asked), *((step.name, n_asked * c.max_chains) for step in (_Fill, _Score))]
+        if n_chains := n_users * c.max_chains if c.n_imagined else 0:
+            n_extended = n_chains * c.n_imagined
+            steps += [(_Extend.name, n_chains), (_Fill.name, n_extended), (_Score.name, n_extended)]
+        return steps[1:]
+
     def conclude(self, found: Graph, known: Graph) -> tuple[Graph, Sequence[Rejected]]:
         """Keep what was verified, add what the knowledge base says, and give each user the imagined items.
 

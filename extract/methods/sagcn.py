@@ -152,6 +152,15 @@ class SAGCN(Method, name="sagcn"):
         """
         return _Label(self.config, list(self.config.aspects)) if self.config.aspects else _Merge(self.config)
 
+    def later_steps(self, graph: Graph) -> Sequence[tuple[str, int]]:
+        """Bound the steps: one merge, and a label for each review that is read.
+
+        Args:
+            graph: its train interactions.
+        """
+        merge = () if self.config.aspects else ((_Merge.name, 1),)
+        return (*merge, (_Label.name, min(len(self._reviews.of(graph)), self.config.max_reviews)))
+
     def conclude(self, found: Graph, known: Graph) -> tuple[Graph, Sequence[Rejected]]:
         """Keep the aspect graphs; how the aspects were found stays in the ledger.
 

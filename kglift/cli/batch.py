@@ -5,58 +5,57 @@ from typing import Annotated, Any
 
 import typer
 
-from kg.config import parse_settings
-from kglift.cli.asking import Engine, Llm, MethodName, limits
-from kglift.cli.ledger import LEDGER, LedgerFile
-from kglift.cli.options import AsJson, GraphDir, Set
+from kglift.cli.asking import asks
+from kglift.cli.options import AsJson
 from kglift.cli.output import print_counts, print_json, say
+from kglift.plan import Asking
 
 BatchFile = Annotated[Path, typer.Option("--file", metavar="FILE.jsonl", help="The batch file, or its results.")]
+_PROVIDER = "openai_api"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("batch-write", epilog="Example: kglift extract batch-write data/split --file ask.jsonl")(batch_write)
-    app.command("batch-read", epilog="Example: kglift extract batch-read data/split --file results.jsonl")(batch_read)
+    for name, command, file in (("batch-write", batch_write, "ask"), ("batch-read", batch_read, "results")):
+        example = f"Example: kglift extract {name} data/split --method llmrg --file {file}.jsonl"
+        app.command(name, epilog=example)(asks(command, _PROVIDER))
 
 
-def batch_write(
-    directory: GraphDir,
-    file: BatchFile,
-    method: MethodName = "item_facts",
-    ledger: LedgerFile = LEDGER,
-    settings: Set = None,
-    engine: Engine = None,
-    llm: Llm = None,
-) -> None:
-    """Write the open questions as a file for the provider's batch endpoint."""
-    n_requests = _batch(directory, method, ledger, (settings, engine, llm)).write(file)
-    say(f"{n_requests} requests in {file}; hand it in, then read the results with `kglift extract batch-read`")
+def batch_write(asking: Asking, file: BatchFile, as_json: AsJson = False) -> None:
+    """Write the open questions of the first step that has any as a file for the provider's batch endpoint.
 
-
-def batch_read(
-    directory: GraphDir,
-    file: BatchFile,
-    method: MethodName = "item_facts",
-    ledger: LedgerFile = LEDGER,
-    settings: Set = None,
-    engine: Engine = None,
-    llm: Llm = None,
-    as_json: AsJson = False,
-) -> None:
-    """Put the results of a batch into the ledger; `kglift extract` then makes the facts."""
-    found = _batch(directory, method, ledger, (settings, engine, llm)).read(file).to_dict()
-    if as_json:
-        print_json(found)
-    else:
-        failed = found.pop("failed")
-        print_counts(str(file), {**found, **{f"failed: {why}": count for why, count in failed.items()}})
-
-
-def _batch(directory: Path, method: str, ledger: Path, given: tuple[list[str] | None, ...]) -> Any:
+    Write, hand in, read, and write again, until nothing is open: refused answers are asked again, and a method of
+    several steps goes from one to the next. With nothing open the file is empty.
+    """
     from kglift.asking import batch
-    from kglift.plan import ExtractPlan, LlmPlan
 
-    settings, engine, llm = given
-    step, plan = ExtractPlan(method, parse_settings(settings or [])), LlmPlan("openai_api", parse_settings(llm or []))
-    return batch(directory, step, plan, limits(engine), ledger)
+    step = batch(asking).write(file)
+    if as_json:
+        print_json(step.to_dict())
+    elif step.open:
+        say(f"{_place(step)}: {step.open} requests in {file}; hand it in, then `kglift extract batch-read` its results")
+    else:
+        say(_END)
+
+
+def batch_read(asking: Asking, file: BatchFile, as_json: AsJson = False) -> None:
+    """Put the results of a batch into the ledger, and say what is open next."""
+    from kglift.asking import batch
+
+    found = batch(asking).read(file)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    counts = {"stored": found.stored, "known": found.known, "set aside": found.set_aside}
+    print_counts(str(file), {**counts, **{f"failed: {why}": count for why, count in found.failed.items()}})
+    if found.next.open:
+        say(f"{_place(found.next)}: {found.next.open} questions are open; `kglift extract batch-write` writes them")
+    else:
+        say(_END)
+
+
+_END = "no question is open in any step; `kglift extract` makes the facts, and asks only what was set aside"
+
+
+def _place(step: Any) -> str:
+    return f"step {step.number}, {step.step}"

@@ -6,15 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from kglift.cli.asking import LEDGER, LedgerFile
 from kglift.cli.options import AsJson
 from kglift.cli.output import print_json, print_rows, say
 from kglift.errors import RunError
 
-LedgerFile = Annotated[
-    Path, typer.Option("--ledger", help="Where replies are kept; none is paid for twice.", show_default=True)
-]
 Run = Annotated[str, typer.Option("--run", help="The start of a run's address, as `status` shows it; default all.")]
-LEDGER = Path("ledger.sqlite")
 _N_SHOWN = 8
 _N_LISTED = 20
 

@@ -1,23 +1,32 @@
 """`kglift extract`: ask an LLM."""
 
+from dataclasses import asdict
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from kg.config import config_dict, parse_settings
+from kg.config import config_dict
 from kglift.cli import batch
 from kglift.cli import ledger as ledger_commands
 from kglift.cli import score as score_commands
-from kglift.cli.asking import UNITS_SET_ASIDE, Engine, Llm, MethodName, ProviderName, is_on_ray, limits
-from kglift.cli.ledger import LEDGER, LedgerFile
-from kglift.cli.options import AsJson, GraphDir, Out, Overwrite, Quiet, Set
-from kglift.cli.output import print_counts, print_json, print_rows, say
+from kglift.cli.asking import UNITS_SET_ASIDE, asks
+from kglift.cli.options import AsJson, Out, Overwrite, Quiet
+from kglift.cli.output import print_json, print_rows, say
 from kglift.downloads import fetch
 from kglift.errors import RunError
+from kglift.plan import Asking
 from kglift.progress import progress_bar
 
 _EXAMPLE = "Example: kglift extract data/split --method item_facts -o facts/item_facts"
+_ESTIMATED = (
+    *("step", "state", "units", "open", "prompt tokens", "likely completion tokens", "most completion tokens"),
+    *("likely cost", "most cost"),
+)
+_AHEAD = (
+    "steps ahead ask about answers that are not there yet: counted is the most that the settings allow, with prompts "
+    "as long as earlier ones of that step and model, or else as those of the step that is open"
+)
 _HELP = "Ask an LLM about items or histories (`kglift extract DIR ...` is `kglift extract ask DIR ...`); see a ledger."
 
 
@@ -34,8 +43,9 @@ class _AskByDefault(TyperGroup):
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     group = typer.Typer(cls=_AskByDefault, help=_HELP, epilog=_EXAMPLE, no_args_is_help=True)
-    group.command("ask", epilog=_EXAMPLE)(extract)
-    group.command("estimate", epilog="Example: kglift extract estimate data/split --engine prompt_price=0.15")(estimate)
+    group.command("ask", epilog=_EXAMPLE)(asks(extract))
+    example = "Example: kglift extract estimate data/split --engine prompt_price=0.15 --engine completion_price=0.6"
+    group.command("estimate", epilog=example)(asks(estimate))
     batch.register(group)
     ledger_commands.register(group)
     score_commands.register(group)
@@ -43,14 +53,8 @@ def register(app: typer.Typer) -> None:
 
 
 def extract(
-    directory: GraphDir,
+    asking: Asking,
     out: Out,
-    method: MethodName = "item_facts",
-    provider: ProviderName = "auto",
-    ledger: LedgerFile = LEDGER,
-    settings: Set = None,
-    engine: Engine = None,
-    llm: Llm = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -62,24 +66,22 @@ def extract(
     """
     from kg.files import write_graph
     from kglift.asking import ask
-    from kglift.plan import ExtractPlan, LlmPlan
     from kglift.settings import LOCAL_MODEL, needs_local_model
 
     if out.exists() and not overwrite:
         msg = f"`{out}` exists already; choose another --out or allow it with --overwrite"
         raise RunError(msg)
-    plan = LlmPlan(provider, parse_settings(llm or []))
-    if needs_local_model(plan):
+    if needs_local_model(asking.llm):
         fetch(LOCAL_MODEL, say)
-    step = ExtractPlan(method, parse_settings(settings or []))
-    with progress_bar(method, quiet=quiet) as progress:
-        found = ask(directory, step, plan, limits(engine), ledger, progress, on_ray=is_on_ray(engine))
+    step = asking.step
+    with progress_bar(step.method, quiet=quiet) as progress:
+        found = ask(asking, progress)
     summary = found.summary.to_dict()
     write_graph(found.graph, out, config=config_dict(step), overwrite=overwrite, documents={"summary.json": summary})
     if as_json:
         print_json(summary)
     else:
-        print_rows(f"{method}: {out}", ["what", "number"], _flat(summary))
+        print_rows(f"{step.method}: {out}", ["what", "number"], _flat(summary))
         if (share := found.summary.ungrounded_share) is not None:
             say(f"{share:.0%} of the names that it looked up in the catalogue were rejected: absent or ambiguous")
     if found.summary.set_aside:
@@ -87,26 +89,20 @@ def extract(
         raise typer.Exit(UNITS_SET_ASIDE)
 
 
-def estimate(
-    directory: GraphDir,
-    method: MethodName = "item_facts",
-    provider: ProviderName = "auto",
-    ledger: LedgerFile = LEDGER,
-    settings: Set = None,
-    engine: Engine = None,
-    llm: Llm = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say how much is open and what it may cost; nothing is asked."""
+def estimate(asking: Asking, as_json: AsJson = False) -> None:
+    """Say how much is open in each step and what it may cost; nothing is asked."""
     from kglift.asking import price
-    from kglift.plan import ExtractPlan, LlmPlan
 
-    plan, step = LlmPlan(provider, parse_settings(llm or [])), ExtractPlan(method, parse_settings(settings or []))
-    found = price(directory, step, plan, limits(engine), ledger).to_dict()
+    found = price(asking)
     if as_json:
-        print_json(found)
-    else:
-        print_counts(f"{method}: what is open", found)
+        print_json(found.to_dict())
+        return
+    rows = [{"step": one.step, "state": one.state, **asdict(one.counts)} for one in found.steps]
+    if len(rows) > 1:
+        rows.append({"step": "all", "state": "", **asdict(found.counts)})
+    print_rows(f"{asking.step.method}: what is open", _ESTIMATED, ([*row.values()] for row in rows))
+    if found.is_bound:
+        say(_AHEAD)
 
 
 def _flat(summary: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

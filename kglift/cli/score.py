@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kglift.cli.ledger import LEDGER, LedgerFile
+from kglift.cli.asking import LEDGER, LedgerFile
 from kglift.cli.options import AsJson
 from kglift.cli.output import print_json, print_rows
 from kglift.errors import RunError

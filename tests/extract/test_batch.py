@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from extract.batch import Batch, BatchRead
+from extract.batch import Batch, BatchRead, BatchStep
 from extract.engine import EngineConfig, extract
 from extract.ledger import Ledger
 from extract.method import Unit
@@ -19,13 +19,7 @@ from tests.extract.mock_api import answer, mock_api
 from tests.toy import ITEMS, toy_graph
 
 pytestmark = pytest.mark.usefixtures("_mood_prompt")
-
-
-@pytest.fixture(autouse=True)
-def _batch_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.extract import asking
-
-    monkeypatch.setattr("extract.batch.load_prompt", asking.prompt)
+_END = BatchStep("", 1, 0)
 
 
 def new_batch(folder: Path, method: MoodMethod | None = None) -> Batch:
@@ -56,15 +50,16 @@ def read(batch: Batch, folder: Path, *lines: str) -> BatchRead:
 
 def test_a_batch_goes_out_and_comes_back_as_facts_without_a_call(tmp_path: Path) -> None:
     batch = new_batch(tmp_path)
-    assert batch.write(tmp_path / "ask.jsonl") == len(ITEMS)
+    assert batch.write(tmp_path / "ask.jsonl") == BatchStep("mood", 1, len(ITEMS))
     asked = requests(tmp_path / "ask.jsonl")
     assert [item_of(one) for one in asked] == ITEMS
     assert {(one["method"], one["url"]) for one in asked} == {("POST", "/v1/chat/completions")}
     assert asked[0]["body"]["response_format"]["type"] == "json_schema"
     lines = [result(one, moods("dark", item_of(one))) for one in reversed(asked)]
-    assert read(batch, tmp_path, *lines) == BatchRead(len(ITEMS), 0, {})
-    assert read(batch, tmp_path, *lines) == BatchRead(0, len(ITEMS), {}), "read twice it is stored once"
-    assert batch.write(tmp_path / "ask.jsonl") == 0
+    assert read(batch, tmp_path, *lines) == BatchRead(len(ITEMS), 0, 0, {}, _END)
+    assert read(batch, tmp_path, *lines) == BatchRead(0, len(ITEMS), 0, {}, _END), "read twice it is stored once"
+    assert batch.write(tmp_path / "ask.jsonl") == _END
+    assert (tmp_path / "ask.jsonl").read_text(encoding="utf-8") == ""
     provider = OpenAIAPI(OpenAIAPI.Config("http://batch.example/v1", "m"), "key")
     made = extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger")
     assert (made.summary.done, made.summary.calls, made.summary.paid_tokens) == (len(ITEMS), 0, 15 * len(ITEMS))
@@ -85,13 +80,14 @@ def test_what_failed_stays_open_and_what_was_refused_is_asked_again_with_its_err
         *(result(one, moods("dark")) for one in others),
         json.dumps({"custom_id": "of another batch", "response": None}),
     )
-    assert (found.stored, found.known) == (len(ITEMS) - 3, 1)
+    assert (found.stored, found.known, found.set_aside) == (len(ITEMS) - 3, 1, 0)
+    assert found.next == BatchStep("mood", 1, 4)
     assert {why.partition(":")[0]: count for why, count in found.failed.items()} == {
         "not answered in time": 1,
         "status 429": 1,
         "the batch sent an answer without a choice": 1,
     }
-    assert batch.write(tmp_path / "again.jsonl") == 4
+    assert batch.write(tmp_path / "again.jsonl").open == 4
     again = requests(tmp_path / "again.jsonl")
     assert [item_of(one) for one in again] == ITEMS[:4]
     assert "Answer 1 was refused" in again[0]["body"]["messages"][1]["content"]
@@ -114,7 +110,28 @@ def test_units_that_ask_the_same_are_one_request(tmp_path: Path) -> None:
         def units(self, graph: Graph) -> Iterator[Unit]:
             return (Unit(item, {"name": "the same"}) for item in ITEMS)
 
-    assert new_batch(tmp_path, Same()).write(tmp_path / "ask.jsonl") == 1
+    batch = new_batch(tmp_path, Same())
+    assert batch.write(tmp_path / "ask.jsonl").open == 1
+    (asked,) = requests(tmp_path / "ask.jsonl")
+    assert read(batch, tmp_path, result(asked, moods("dark"))) == BatchRead(1, 0, 0, {}, _END)
+
+
+def test_a_unit_that_the_model_cannot_take_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
+    batch = new_batch(tmp_path)
+    batch.write(tmp_path / "ask.jsonl")
+    first, *others = requests(tmp_path / "ask.jsonl")
+    said = {"message": "This model's maximum context length is 8 tokens", "code": "context_length_exceeded"}
+    refused = {"status_code": 400, "body": {"error": said}}
+    line = json.dumps({"custom_id": first["custom_id"], "response": refused})
+    found = read(batch, tmp_path, line, *(result(one, moods("dark")) for one in others))
+    assert found == BatchRead(len(ITEMS) - 1, 0, 1, {}, _END)
+    assert batch.write(tmp_path / "again.jsonl").open == 0, "it waits for `retry`"
+    with Ledger(tmp_path / "ledger") as ledger:
+        (run,) = ledger.runs()
+        (aside,) = ledger.units(run.run, "set_aside")
+        assert aside.reason.startswith("too_large: the batch says 400: This model's maximum context length is 8 tokens")
+        assert ledger.retire(run.run) == 1
+    assert batch.write(tmp_path / "again.jsonl").open == 1
 
 
 def test_a_leak_leaves_no_file(tmp_path: Path) -> None:

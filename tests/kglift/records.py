@@ -184,7 +184,8 @@ def _summary(method, words):
         "not_in_catalogue": Reason(12, ("The Fat Man", "Day Train")),
     }
     return Summary(
-        **{"method": method, "model": "tiny-135m", "prompt": method, "prompt_version": "v1", "total": 60, "done": 44},
+        **{"method": method, "model": "tiny-135m", "runs": ("3fa9",), "prompt": method, "prompt_version": "v1"},
+        **{"total": 60, "done": 44},
         **{
             "empty": 3,
             "rejected": 9,

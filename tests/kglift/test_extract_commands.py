@@ -161,17 +161,21 @@ def test_a_batch_is_written_and_read(desk: Desk, monkeypatch: pytest.MonkeyPatch
     key = json.loads(asked.read_text(encoding="utf-8").splitlines()[0])["custom_id"]
     said.write_text(json.dumps({"custom_id": key, "response": {"status_code": 500}}), encoding="utf-8")
     found = desk.json("batch-read", str(desk.folder / "graph"), "--file", str(said))
-    assert found == {"stored": 0, "known": 0, "failed": {"status 500": 1}}
+    following = {"step": "item_facts", "number": 1, "open": len(ITEMS)}
+    assert found == {"stored": 0, "known": 0, "set_aside": 0, "failed": {"status 500": 1}, "next": following}
+    code, out, err = desk.call("extract", "batch-read", str(desk.folder / "graph"), "--file", str(said), *desk.ledger)
+    assert (code, "failed: status 500" in out) == (0, True)
+    assert f"step 1, item_facts: {len(ITEMS)} questions are open; `kglift extract batch-write` writes them" in err
 
 
 def test_only_one_provider_has_a_batch_endpoint(tmp_path: Path) -> None:
     from kglift.asking import batch
-    from kglift.plan import EngineConfig, ExtractPlan, LlmPlan
+    from kglift.plan import Asking, EngineConfig, ExtractPlan, LlmPlan
 
     (tmp_path / "answers.jsonl").write_text("", encoding="utf-8")
     replay = LlmPlan("replay", {"path": str(tmp_path / "answers.jsonl")})
     with pytest.raises(SettingError, match="the provider `replay` has no batch endpoint; take `openai_api`"):
-        batch(tmp_path, ExtractPlan("item_facts"), replay, EngineConfig(), tmp_path / "ledger")
+        batch(Asking(tmp_path, ExtractPlan("item_facts"), replay, EngineConfig(), tmp_path / "ledger"))
 
 
 @pytest.mark.slow
