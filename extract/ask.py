@@ -189,14 +189,15 @@ class Asker:
         n_prompt = n_prompt_tokens(request)
         estimate = n_prompt + request.max_tokens
         self._check_stopping()
-        await self._budget.reserve(estimate)
-        used = 0
+        await self._budget.reserve(n_prompt, request.max_tokens)
+        used = (0, 0)
         try:
             await self._pace.turn(estimate)
             self._check_stopping()
             completion = await self._complete(request)
-            used = completion.n_prompt_tokens + completion.n_completion_tokens
-            used = used or n_prompt + n_tokens(completion.text)
+            used = completion.n_prompt_tokens, completion.n_completion_tokens
+            if not any(used):
+                used = n_prompt, n_tokens(completion.text)
         except TerminalProviderError:
             self.counts.stopping = True  # at once: whoever waits for its turn must not send
             raise
@@ -205,8 +206,8 @@ class Asker:
                 self._pace.pause(error.retry_after_s)
             raise
         finally:
-            self._budget.settle(estimate, used)
-            self._pace.give_back(estimate - used)
+            self._budget.settle((n_prompt, request.max_tokens), used)
+            self._pace.give_back(estimate - sum(used))
         return completion
 
     async def _complete(self, request: Request) -> Completion:

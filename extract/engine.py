@@ -68,6 +68,7 @@ def extract(
     ledger_path: Path,
     config: EngineConfig = _DEFAULT,
     progress: Progress = silent,
+    earlier_runs: tuple[str, ...] = (),
 ) -> Extraction:
     """Ask a method's questions about a data set and make a graph fragment of the answers.
 
@@ -80,6 +81,7 @@ def extract(
         ledger_path: where replies are kept; one file serves many methods, models and processes at once.
         config: how to ask.
         progress: told after every unit.
+        earlier_runs: addresses of runs whose payments count against the budget, too.
 
     Raises:
         LeakError: if a unit shows an interaction that is not in `train`; nothing was sent.
@@ -92,8 +94,7 @@ def extract(
     with Ledger(ledger_path) as ledger:
         run = StepRun.of(method, graph, provider.model, ledger, config)
         total = run.check()
-        paid_before = sum(ledger.paid(run.questions.run)[1:])
-        asked = _in_loop(run.ask(provider, total, paid_before, progress))
+        asked = _in_loop(run.ask(provider, total, progress, earlier_runs))
         return run.collect(asked)
 
 
@@ -150,10 +151,12 @@ class StepRun:
             total += len(batch)
         return total
 
-    async def ask(self, provider: Provider, total: int, paid_before: int, progress: Progress) -> Asked:
-        """Ask what is open."""
+    async def ask(self, provider: Provider, total: int, progress: Progress, earlier_runs: tuple[str, ...]) -> Asked:
+        """Ask what is open; what `earlier_runs` paid counts against the budget."""
         c = self.config
-        pace, budget = Pace(c.requests_per_minute, c.tokens_per_minute), Budget(c.budget_tokens, paid_before)
+        paid = [self.ledger.paid(one)[1:] for one in {self.questions.run, *earlier_runs}]
+        budget = Budget(c, sum(prompt for prompt, _ in paid), sum(completion for _, completion in paid))
+        pace = Pace(c.requests_per_minute, c.tokens_per_minute)
         asker = Asker(self.questions, provider, self.ledger, c, pace, budget)
         await asker.run(self.units(), total, progress)
         return asker.counts

@@ -4,6 +4,13 @@ from dataclasses import dataclass
 
 from kg.errors import ConfigError
 
+_ABOVE_ZERO = (
+    *("max_attempts", "max_tokens", "max_in_flight", "requests_per_minute", "tokens_per_minute", "timeout_s"),
+)
+_FROM_ZERO = (
+    *("max_units", "temperature", "max_retries", "budget_tokens", "budget_cost", "prompt_price", "completion_price"),
+)
+
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -19,13 +26,15 @@ class EngineConfig:
         max_retries: so often a request is sent again after a passing error (rate limit, time-out, server error).
         requests_per_minute: None = no limit.
         tokens_per_minute: None = no limit.
-        budget_tokens: hard limit on what this extraction may pay for in all its runs; None = no limit.
-        prompt_price: of a million prompt tokens, for the cost in the summary.
+        budget_tokens: hard limit on what this extraction may pay for in all its runs and its steps so far; None = no
+            limit.
+        budget_cost: the same in money, in the currency of the prices.
+        prompt_price: of a million prompt tokens.
         completion_price: of a million completion tokens.
         timeout_s: longest wait for one reply.
 
     Raises:
-        ConfigError: if a value is out of range.
+        ConfigError: if a value is out of range, or a cost has a limit but no price.
     """
 
     max_units: int | None = None
@@ -38,29 +47,29 @@ class EngineConfig:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     budget_tokens: int | None = None
+    budget_cost: float | None = None
     prompt_price: float = 0.0
     completion_price: float = 0.0
     timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in (
-            "max_attempts",
-            "max_tokens",
-            "max_in_flight",
-            "requests_per_minute",
-            "tokens_per_minute",
-            "timeout_s",
-        ):
+        for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 msg = f"`{name}` is {value}; expected more than 0"
                 raise ConfigError(msg)
-        for name in ("max_units", "temperature", "max_retries", "budget_tokens", "prompt_price", "completion_price"):
+        for name in _FROM_ZERO:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 msg = f"`{name}` is {value}; expected 0 or more"
                 raise ConfigError(msg)
+        if self.budget_cost is not None and not self.prompt_price + self.completion_price:
+            msg = (
+                f"`budget_cost` is {self.budget_cost:g}, but nothing has a price; give `prompt_price` and "
+                "`completion_price`, of a million tokens"
+            )
+            raise ConfigError(msg)
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return what tokens cost, in the currency of the prices."""

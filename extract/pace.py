@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from extract.engine_config import EngineConfig
 from extract.errors import BudgetError
 from extract.provider import Request
 
@@ -52,40 +53,60 @@ class Pace:
 
 
 class Budget:
-    """A hard limit on tokens: a request starts only when its estimate still fits.
+    """A hard limit on tokens and on money: a request starts only when the most that it may need still fits.
 
-    The estimate of a request's cost is replaced by the true one when its reply comes.
+    What a request may need is replaced by what it took when its reply comes.
 
     Args:
-        limit: tokens; None = no limit.
-        spent: tokens paid before, in earlier runs.
+        config: has the limits and the prices.
+        n_prompt: prompt tokens paid before.
+        n_completion: completion tokens paid before.
     """
 
-    def __init__(self, limit: int | None, spent: int) -> None:
-        self._limit = limit
-        self._spent = spent
-        self._reserved = 0
+    def __init__(self, config: EngineConfig, n_prompt: int, n_completion: int) -> None:
+        self._config = config
+        self._is_limited = config.budget_tokens is not None or config.budget_cost is not None
+        self._n_prompt, self._n_completion = n_prompt, n_completion
+        self._reserved_prompt = self._reserved_completion = 0
         self._settled = asyncio.Event()
 
-    async def reserve(self, estimate: int) -> None:
+    async def reserve(self, n_prompt: int, n_completion: int) -> None:
         """Set tokens aside for a request; wait where requests under way may still turn out cheaper.
 
         Raises:
-            BudgetError: if the estimate does not fit and nothing is under way.
+            BudgetError: if they do not fit and nothing is under way.
         """
-        while self._limit is not None and self._spent + self._reserved + estimate > self._limit:
-            if self._reserved == 0:
-                msg = (
-                    f"the budget of {self._limit} tokens is spent: {self._spent} are paid and the next request "
-                    f"needs up to {estimate}; every answer is kept, raise `budget_tokens` and run again to go on"
-                )
+        while self._is_limited and (short := self._shortage(n_prompt, n_completion)):
+            if not self._reserved_completion:
+                msg = f"{short} and run again to go on"
                 raise BudgetError(msg)
             self._settled.clear()
             await self._settled.wait()
-        self._reserved += estimate
+        self._reserved_prompt += n_prompt
+        self._reserved_completion += n_completion
 
-    def settle(self, estimate: int, used: int) -> None:
-        """Replace an estimate by what was used."""
-        self._reserved -= estimate
-        self._spent += used
+    def settle(self, reserved: tuple[int, int], used: tuple[int, int]) -> None:
+        """Replace what was reserved by what was used; prompt tokens first."""
+        self._reserved_prompt -= reserved[0]
+        self._reserved_completion -= reserved[1]
+        self._n_prompt += used[0]
+        self._n_completion += used[1]
         self._settled.set()
+
+    def _shortage(self, n_prompt: int, n_completion: int) -> str:
+        """Return which limit a request would break, in words; nothing where it fits."""
+        tokens, cost, price = self._config.budget_tokens, self._config.budget_cost, self._config.cost
+        most_prompt = self._n_prompt + self._reserved_prompt + n_prompt
+        most_completion = self._n_completion + self._reserved_completion + n_completion
+        kept = "every answer is kept, raise"
+        if tokens is not None and most_prompt + most_completion > tokens:
+            return (
+                f"the budget of {tokens} tokens is spent: {self._n_prompt + self._n_completion} are paid and the next "
+                f"request needs up to {n_prompt + n_completion}; {kept} `budget_tokens`"
+            )
+        if cost is not None and price(most_prompt, most_completion) > cost:
+            return (
+                f"the budget of {cost:g} is spent: {price(self._n_prompt, self._n_completion):.6g} is paid and the "
+                f"next request costs up to {price(n_prompt, n_completion):.6g}; {kept} `budget_cost`"
+            )
+        return ""

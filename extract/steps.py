@@ -30,7 +30,7 @@ def extract_steps(
     """Run a method and every step that follows from what was found; a method of one step is simply extracted.
 
     Each step is an extraction of its own with the same ledger, so an interrupted run goes on within its step, and
-    limits of `config` hold for each step.
+    limits of `config` hold for each step, except for budgets, which hold for all steps together.
 
     Args:
         method: the first step.
@@ -47,9 +47,11 @@ def extract_steps(
         ExtractError: as `extract.engine.extract`.
         LeakError: as `extract.engine.extract`.
     """
+    config = config or EngineConfig()
     steps, summaries = _Steps(method, graph), list[Summary]()
     while steps.step is not None:
-        result = extract(steps.step, steps.known, provider, ledger_path, config or EngineConfig(), progress)
+        earlier = tuple(run for summary in summaries for run in summary.runs)
+        result = extract(steps.step, steps.known, provider, ledger_path, config, progress, earlier)
         summaries.append(result.summary)
         steps.go_on(result.graph)
     concluded, dropped = method.conclude(steps.found, steps.known)

@@ -26,7 +26,8 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="KEY=VALUE|ray",
-        help="Limits and prices: max_units, budget_tokens, prompt_price, completion_price, ...; ray: on Ray.",
+        help="Limits and prices: max_units, budget_tokens, budget_cost with prompt_price and completion_price of a "
+        "million tokens, ...; ray: on Ray.",
     ),
 ]
 Llm = Annotated[list[str] | None, typer.Option("--llm", metavar="KEY=VALUE", help="Set up the provider.")]

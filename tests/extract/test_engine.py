@@ -319,6 +319,8 @@ def test_no_units_give_an_empty_graph(tmp_path: Path) -> None:
         ({"max_attempts": 0}, "`max_attempts` is 0; expected more than 0"),
         ({"timeout_s": float("nan")}, "`timeout_s` is nan"),
         ({"max_units": -1}, "`max_units` is -1; expected 0 or more"),
+        ({"budget_cost": -1.0, "prompt_price": 1.0}, "`budget_cost` is -1.0; expected 0 or more"),
+        ({"budget_cost": 5.0}, "`budget_cost` is 5, but nothing has a price; give `prompt_price` and"),
     ],
 )
 def test_a_config_that_cannot_be(values: dict[str, Any], words: str) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from extract.errors import TerminalProviderError
+from extract.engine import EngineConfig
+from extract.errors import BudgetError, TerminalProviderError
 from extract.method import Method, Rejected, Unit
+from extract.provider import Completion, Request
 from extract.steps import extract_steps
 from kg.graph import Graph
 from tests.extract.asking import MoodMethod, moods, scripted
@@ -57,6 +59,21 @@ def test_a_run_that_stopped_in_its_second_step_pays_for_nothing_twice(tmp_path: 
     result = extract_steps(_First(), toy_graph(), provider, tmp_path / "ledger")
     assert provider.n_calls == 1
     assert (result.summary.cached, result.summary.asked, result.summary.paid_replies) == (8, 1, 9)
+
+
+def test_one_budget_holds_for_all_steps(tmp_path: Path) -> None:
+    def script(request: Request) -> Completion:
+        return Completion(moods("new1", "new2") if request.prompt.startswith("Item item:") else moods("calm"), 10, 10)
+
+    limits = {"max_tokens": 12, "max_in_flight": 1}
+    with pytest.raises(BudgetError, match="the budget of 190 tokens is spent: 180 are paid"):
+        extract_steps(
+            _First(), toy_graph(), scripted(script), tmp_path / "l", EngineConfig(budget_tokens=190, **limits)
+        )
+    result = extract_steps(
+        _First(), toy_graph(), scripted(script), tmp_path / "l", EngineConfig(budget_tokens=202, **limits)
+    )
+    assert (result.summary.calls, result.summary.paid_tokens) == (1, 200)
 
 
 def test_a_method_of_one_step_gives_what_the_engine_gives(tmp_path: Path) -> None:
