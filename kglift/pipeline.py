@@ -1,7 +1,7 @@
 """The stages of `kglift run`: data -> extract -> fuse -> bench -> explain -> store -> report."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from extract.ledger import Ledger
 from extract.method import Method
 from extract.provider import Provider
 from extract.template import load_prompt
@@ -30,7 +31,7 @@ from kglift.settings import neo4j_settings, resolve_llm
 from kglift.stages import STAGE_FORMAT, Stage, Workplace, only_run, run_stages
 from kglift.stores import load_graph
 
-_STORE_FILE = "graph.lbug"
+_STORE_FILE, _LEDGER = "graph.lbug", "ledger.sqlite"
 Bars = Callable[[str], AbstractContextManager[Progress]]
 
 
@@ -143,16 +144,30 @@ def _extract_stage(plan: RunPlan, step: ExtractPlan, llm: LlmPlan, bars: Bars) -
         "prompts": prompts,
         "files": {str(f): file_sha256(f) for f in files if f.is_file()},
     }
-    return Stage(f"extract-{step.method}", lambda p: _make_extract(plan, step, llm, bars, p), settings, ("data",))
+    return Stage(
+        f"extract-{step.method}",
+        lambda place: _make_extract(plan, step, llm, bars, place),
+        settings,
+        ("data",),
+        holds=lambda place, config: _unit_counts(place.root / _LEDGER, config["units"]) == config["units"],
+    )
+
+
+def _unit_counts(ledger: Path, runs: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Count the units of runs by state: after `kglift extract retry`, and after a repair, the counts are others."""
+    with Ledger(ledger) as opened:
+        return {run: opened.counts(run) for run in runs}
 
 
 def _make_extract(plan: RunPlan, step: ExtractPlan, llm: LlmPlan, bars: Bars, place: Workplace) -> None:
+    ledger = place.root / _LEDGER
     with bars(step.method) as progress:
-        found = ask(Asking(place.root / "data", step, llm, plan.engine, place.root / "ledger.sqlite"), progress)
+        found = ask(Asking(place.root / "data", step, llm, plan.engine, ledger), progress)
+    units = _unit_counts(ledger, found.summary.runs)
     write_graph(
         found.graph,
         place.target,
-        config=place.config(step=config_dict(step), engine=config_dict(plan.engine)),
+        config=place.config(step=config_dict(step), engine=config_dict(plan.engine), units=units),
         seed=plan.seed,
         overwrite=True,
         documents={"summary.json": found.summary.to_dict()},

@@ -23,7 +23,7 @@ class Workplace:
     Attributes:
         root: the run's directory.
         target: the directory that the stage makes.
-        fingerprint: of the stage's settings and of everything it builds on; goes into the manifest's `config`.
+        fingerprint: of the stage's settings and of what it builds on; goes into the manifest's `config`.
     """
 
     root: Path
@@ -46,6 +46,7 @@ class Stage:
         needs: stages whose directories it reads.
         file_format: kind of directory it makes.
         makes: files beside its directory that it makes, too; if one is gone the stage is not done.
+        holds: says whether what it used besides settings and directories is as it was, by the manifest's `config`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     file_format: str = GRAPH_FORMAT
     makes: tuple[str, ...] = ()
+    holds: Callable[[Workplace, Mapping[str, Any]], bool] = lambda _place, _config: True
 
 
 @contextmanager
@@ -82,6 +84,8 @@ def run_stages(
 ) -> None:
     """Make every stage that is not done yet, in order.
 
+    A graph that a stage builds on counts by its tables: made again with the same facts, it leaves what follows done.
+
     Args:
         stages: in an order in which each comes after what it needs.
         root: the run's directory.
@@ -94,16 +98,16 @@ def run_stages(
     if until and until not in {s.name for s in stages}:
         msg = f"this run has no stage `{until}`; its stages are {', '.join(s.name for s in stages)}"
         raise RunError(msg)
-    fingerprints: dict[str, str] = {}
+    known: dict[str, Any] = {}
     for stage in stages:
-        fingerprints[stage.name] = _fingerprint(stage, fingerprints)
-        place = Workplace(root, root / stage.name, fingerprints[stage.name])
+        place = Workplace(root, root / stage.name, _fingerprint(stage, known))
         if is_done(stage, place):
             tell(stage.name, "done already")
         else:
             tell(stage.name, "started")
             stage.make(place)
             tell(stage.name, "done")
+        known[stage.name] = _content(stage, place)
         if stage.name == until:
             return
 
@@ -114,10 +118,19 @@ def is_done(stage: Stage, place: Workplace) -> bool:
         manifest = read_manifest(place.target, stage.file_format)
     except FileFormatError:
         return False
-    is_same = manifest.get("config", {}).get("fingerprint") == place.fingerprint
+    config = manifest.get("config", {})
+    is_same = config.get("fingerprint") == place.fingerprint and stage.holds(place, config)
     return is_same and all((place.root / name).exists() for name in stage.makes)
 
 
-def _fingerprint(stage: Stage, known: Mapping[str, str]) -> str:
+def _content(stage: Stage, place: Workplace) -> Any:
+    """Return what the stages after this one build on: the tables of a graph, else the fingerprint."""
+    if stage.file_format != GRAPH_FORMAT:
+        return place.fingerprint
+    files = read_manifest(place.target, GRAPH_FORMAT, verify=False)["files"]
+    return {name: sha for name, sha in files.items() if name.endswith(".parquet")}
+
+
+def _fingerprint(stage: Stage, known: Mapping[str, Any]) -> str:
     about = {"stage": stage.name, "settings": stage.settings, "needs": {name: known[name] for name in stage.needs}}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

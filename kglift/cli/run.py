@@ -54,7 +54,7 @@ def run(
         ledger = root / "ledger.sqlite"
         say(
             f"{n_aside} units were set aside: `kglift extract status --ledger {ledger}` names them. To have them asked "
-            f"again: `kglift extract retry --ledger {ledger}`, then run with --out NEW and a copy of the ledger in it"
+            f"again: `kglift extract retry --ledger {ledger}`, then run this command again"
         )
         raise typer.Exit(UNITS_SET_ASIDE)
 

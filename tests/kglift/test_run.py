@@ -2,22 +2,27 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from extract.ledger import Ledger
+from extract.ledger_rows import UnitState, settle_units
 from kg.files import read_graph
 from kg.progress import silent
 from kg.terms import TRAIN
 from kglift.cli import main
 from kglift.pipeline import _replace_store
 from kglift.stores import open_store
+from tests.extract.mock_api import answer, mock_api
 from tests.kglift.toyrun import write_toy_run
 
 _STAGES = ("data", "extract-item_facts", "extract-llmhg", "fuse", "bench", "explain", "store")
@@ -103,14 +108,78 @@ def test_units_set_aside_are_in_the_exit_status_and_the_last_line_of_a_finished_
         last = capsys.readouterr().err.splitlines()[-1]
         assert last.startswith(f"2 units were set aside: `kglift extract status --ledger {root}/ledger.sqlite`")
     assert [one["set_aside"] for one in report_of(root)["extractions"]] == [1, 1]
-    retried = ("extract", "retry", "--ledger", str(root / "ledger.sqlite"))
-    assert run(*retried) == 0
-    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)), encoding="utf-8")
-    (tmp_path / "new").mkdir()
-    shutil.copy(root / "ledger.sqlite", tmp_path / "new")
-    assert run("run", str(plan), "--out", str(tmp_path / "new"), "--quiet") == 0
-    asked = json.loads((tmp_path / "new" / "extract-item_facts" / "summary.json").read_text(encoding="utf-8"))
-    assert (asked["asked"], asked["set_aside"]) == (1, 0)
+
+
+class Moody:
+    """An endpoint that answers the toy run's questions, but for one item with what cannot be read."""
+
+    def __init__(self) -> None:
+        self.is_cured = False
+
+    def __call__(self, body: dict[str, Any], n: int) -> Any:
+        asked = body["messages"][1]["content"]
+        if "angles" in body["response_format"]["json_schema"]["schema"]["properties"]:
+            kinds = [{"category": "favourites", "items": [1, 2, 3]}]
+            return answer(json.dumps({"angles": [{"angle": "mood", "categories": kinds}]}))
+        is_ill = "Film number 3\n" in asked and not self.is_cured
+        return answer("no" if is_ill else json.dumps({"has_theme": [], "has_mood": ["dark"]}))
+
+
+@pytest.fixture
+def moody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Moody, tuple[str, ...]]]:
+    """The endpoint, and the command that runs the toy run with it as far as the fused graph."""
+    plan, behave = write_toy_run(tmp_path), Moody()
+    monkeypatch.setenv("KGLIFT_LLM_API_KEY", "key")
+    with mock_api(behave) as api:
+        who = f'provider = "openai_api"\nconfig = {{ base_url = "{api.base_url}", model = "m" }}'
+        text = re.sub(r'provider = "replay"\nconfig = .*', who, plan.read_text(encoding="utf-8"))
+        plan.write_text(text, encoding="utf-8")
+        yield behave, ("run", str(plan), "--out", str(tmp_path / "run"), "--until", "fuse", "--quiet")
+
+
+def test_what_retry_reopened_is_asked_in_the_same_directory(
+    moody: tuple[Moody, tuple[str, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    behave, command = moody
+    ledger = str(tmp_path / "run" / "ledger.sqlite")
+    assert run(*command) == 3
+    capsys.readouterr()
+    assert run(*command) == 3
+    assert capsys.readouterr().err.count("done already") == 4, "nothing is asked again unless somebody wants it"
+    behave.is_cured = True
+    assert run("extract", "retry", "--ledger", ledger) == 0
+    capsys.readouterr()
+    assert run(*command) == 0
+    assert re.findall(r"(\S+)  started", capsys.readouterr().err) == ["extract-item_facts", "fuse"]
+    summary = json.loads((tmp_path / "run" / "extract-item_facts" / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["asked"], summary["set_aside"]) == (1, 0)
+    facts = read_graph(tmp_path / "run" / "fuse").triples.to_pylist()
+    assert any(t["head"] == "item:3" and t["relation"] == "has_mood" for t in facts)
+
+
+def test_a_repair_counts_though_the_run_was_killed_before_it_was_written(
+    moody: tuple[Moody, tuple[str, ...]], tmp_path: Path
+) -> None:
+    behave, command = moody
+    assert run(*command) == 3
+    behave.is_cured = True
+    with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:
+        (aside,) = [one.run for one in ledger.runs() if ledger.retire(one.run)]
+        ledger.write(settle_units(aside, [UnitState("item:3", 3, "done", 1, "")]))  # as a run leaves it that is killed
+    assert run(*command) == 0
+    facts = read_graph(tmp_path / "run" / "extract-item_facts").triples.to_pylist()
+    assert any(t["head"] == "item:3" for t in facts)
+
+
+def test_other_prices_leave_the_models_alone(
+    finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, root = finished
+    shutil.copytree(root, tmp_path / "run")
+    priced = ("--set", "engine.prompt_price=1")
+    assert run("run", str(plan), "--out", str(tmp_path / "run"), *priced, "--quiet") == 0
+    told = capsys.readouterr().err
+    assert [stage for stage in _STAGES if f"{stage}  started" in told] == ["extract-item_facts", "extract-llmhg"]
 
 
 def test_until_stops_early(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """A stage is made once for one configuration, and a killed one leaves no half."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kg.files import atomic_directory, write_manifest
+from kg.files import atomic_directory, write_graph, write_manifest
+from kg.graph import Graph
 from kglift.errors import RunError
 from kglift.stages import STAGE_FORMAT, Stage, Workplace, only_run, run_stages
 
@@ -42,6 +44,38 @@ def test_a_changed_setting_makes_the_stage_and_all_after_it_again(tmp_path: Path
     run_stages(kitchen.stages(), tmp_path)
     run_stages(kitchen.stages("pepper"), tmp_path)
     assert kitchen.made == ["dough", "bread"] * 2
+
+
+def test_a_stage_that_does_not_hold_any_more_is_made_again(tmp_path: Path) -> None:
+    kitchen, fresh = Kitchen(), [True]
+    dough, bread = kitchen.stages()
+    stages = [replace(dough, holds=lambda place, config: fresh[0] and "fingerprint" in config), bread]
+    run_stages(stages, tmp_path)
+    run_stages(stages, tmp_path)
+    assert kitchen.made == ["dough", "bread"]
+    fresh[0] = False
+    run_stages(stages, tmp_path)
+    assert kitchen.made == ["dough", "bread", "dough"]
+
+
+@pytest.mark.parametrize("amount", [1, 2])
+def test_a_graph_made_again_touches_what_follows_only_if_its_facts_are_others(tmp_path: Path, amount: int) -> None:
+    made: list[str] = []
+
+    def grow(place: Workplace, n: int) -> None:
+        made.append(place.target.name)
+        items = [{"entity_id": f"item:{i}", "type": "Item", "name": str(i)} for i in range(n)]
+        write_graph(Graph.from_rows(entities=items), place.target, config=place.config(), overwrite=True)
+
+    def stages(n: int, note: str) -> list[Stage]:
+        return [
+            Stage("field", lambda place: grow(place, n), {"note": note}),
+            Stage("barn", lambda place: grow(place, 1), {}, ("field",)),
+        ]
+
+    run_stages(stages(1, "spring"), tmp_path)
+    run_stages(stages(amount, "autumn"), tmp_path)
+    assert made == ["field", "barn", "field"] + ["barn"] * (amount == 2)
 
 
 @pytest.mark.parametrize("harm", ["manifest", "file"])
