@@ -167,7 +167,8 @@ class Words:
         columns = (graph.entities[c].to_pylist() for c in ("entity_id", "type", "name", "text"))
         rows = [(i, clean(name, MAX_TITLE), text) for i, kind, name, text in zip(*columns, strict=True) if kind == ITEM]
         self._names = {i: name for i, name, _ in rows}
-        self._about = {i: clean(text, _MAX_ABOUT).removeprefix(name).lstrip(" .:;-") for i, name, text in rows}
+        abouts = ((i, clean(text).removeprefix(name).lstrip(" .:;-")) for i, name, text in rows)
+        self._about = {i: clean(about, _MAX_ABOUT) for i, about in abouts}
         self._likeness = likeness
         self._catalogue: Catalogue | None = None
 

@@ -20,6 +20,8 @@ from kg.terms import ITEM
 _MAX_TAIL = 80
 _MAX_TITLE = 120
 _MAX_WORDS = 4
+_MIN_ECHO = 12
+_LABEL = re.compile(r"(?:^|[.;]\s)\s*(\w+):")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
 
 
@@ -38,7 +40,8 @@ class ItemFacts(Method, name="item_facts"):
        is the quote that the fact rests on.                                                                         (1)
 
     Rejected, with these reasons: `placeholder` (nothing, or a word such as "unknown" or "theme"), `too_long` (more
-    than four words: no name of a concept), `repeats_title`, `repeats_prompt` (a relation or words of its description),
+    than four words: no name of a concept), `repeats_title`, `repeats_prompt` (a relation, words of its description, or
+    a word such as `year` that the item's text has before a colon),
     `not_in_catalogue`, `ambiguous`, `self_loop`, `duplicate`.
 
     Limits: whether a fact is true is not checked here; one reply is one opinion.
@@ -92,8 +95,8 @@ class ItemFacts(Method, name="item_facts"):
         self.relations = _chosen(load_domain(config.domain), config.relations)
         self.Reply = _reply_type(self.relations.values(), config.max_tails)
         self._catalogue: tuple[Graph, Catalogue] | None = None
-        self._types = {normalise(r.tail) for r in self.relations.values()}
-        self._echoes = [normalise(r.description) for r in self.relations.values()]
+        self._types = {f"{normalise(r.tail)}{plural}" for r in self.relations.values() for plural in ("", "s")}
+        self._echoes = [_joined(normalise(r.description)) for r in self.relations.values()]
         # A name of one word, such as `genre`, may well be part of a tail; one such as `has_mood` may not.
         self._names = [normalise(name) for name in self.relations if "_" in name]
 
@@ -152,7 +155,7 @@ class ItemFacts(Method, name="item_facts"):
         words = normalise(tail)
         if is_placeholder(words) or words in self._types:
             return "placeholder"
-        if self._is_echo(words):
+        if self._is_echo(words, unit):
             return "repeats_prompt"
         if relation.tail == ITEM:
             return self._item(tail, unit, graph)
@@ -163,10 +166,13 @@ class ItemFacts(Method, name="item_facts"):
         entity_id, canonical = concept_id(relation.tail, tail)
         return {"entity_id": entity_id, "type": relation.tail, "name": canonical}
 
-    def _is_echo(self, words: str) -> bool:
-        """Say whether a tail holds the name of a relation, or is two words or more of a description."""
-        is_phrase = " " in words and any(f" {words} " in f" {echo} " for echo in self._echoes)
-        return is_phrase or words in self._echoes or any(f" {name}" in f" {words}" for name in self._names)
+    def _is_echo(self, words: str, unit: Unit) -> bool:
+        """Say whether a tail holds a relation or a label of the text, or is a description or some words of one."""
+        joined = _joined(words)  # small models lose blanks
+        is_phrase = (" " in words or len(joined) >= _MIN_ECHO) and any(joined in echo for echo in self._echoes)
+        has_name = any(f" {name}" in f" {words}" or _joined(name) == joined for name in self._names)
+        labels = {normalise(label) for label in _LABEL.findall(unit.variables["text"])}
+        return is_phrase or joined in self._echoes or has_name or not labels.isdisjoint(words.split())
 
     def _item(self, tail: str, unit: Unit, graph: Graph) -> dict[str, Any] | str:
         found = self._catalogue_of(graph).ground(tail)
@@ -185,6 +191,10 @@ class ItemFacts(Method, name="item_facts"):
         shown = set(normalise(f"{unit.variables['title']} {unit.variables['text']}").split())
         is_in_text = set(normalise(tail).split()) <= shown
         return self.config.confidence_in_text if is_in_text else self.config.confidence_from_memory
+
+
+def _joined(words: str) -> str:
+    return words.replace(" ", "")
 
 
 def _sentence_with(tail: str, text: str) -> str:

@@ -1,6 +1,7 @@
 """`llmhg`: interest angles and categories of a user's history, as hyperedges."""
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +13,13 @@ from extract.documents import clean
 from extract.ground import CONCEPT_FORM, concept_id, is_placeholder, normalise
 from extract.histories import most_active, train_histories
 from extract.method import Facts, Method, Rejected, Unit, check_ranges
+from extract.reasoning import Words
 from kg.graph import Graph
 
 INTEREST = "Interest"
 OTHER = "other"
 _MAX_NAME = 32
-_MAX_TITLE = 80
+_NUMBERED = re.compile(r"s?\W*\d*")
 
 
 @dataclass
@@ -33,8 +35,8 @@ class LLMHG(Method, name="llmhg"):
     r"""Ask for the angles from which a user's train history hangs together, and keep each category as a hyperedge.
 
     1. Units: users with at least `min_interactions` train interactions, most active first, then by id. The question
-       shows the titles of the last `n_items` (by time) train items V_u, numbered from 1, and nothing of valid or test;
-       the unit's `shown` lists the pairs.
+       shows titles and texts of the last `n_items` (by time) train items V_u, numbered from 1, and nothing of valid or
+       test; the unit's `shown` lists the pairs.
     2. Reply: up to `max_angles` interest angles, each with named categories, each with item numbers.
     3. Facts: for user u, angle a and category k with items e(u, a, k), a subset of V_u:
        a hyperedge of relation `interest` with the members u (role `user`), the items (role `item`) and the entity
@@ -46,8 +48,9 @@ class LLMHG(Method, name="llmhg"):
        confidence of (u, has_interest, k): c = |union over a of e(u, a, k)| / |V_u|.                              (2)
 
     Dropped and counted: `unknown_number` (no item has it), `duplicate` (the number or the category again),
-    `no_item` (a category without an item), `placeholder` (a name that names nothing), `unknown_angle` (`angles` lacks
-    it).
+    `no_item` (a category without an item), `placeholder` (a name that names nothing, or the angle again, perhaps with a
+    number), `repeats_title` (a category that is a title shown, or two words or more of one), `unknown_angle` (`angles`
+    lacks it).
 
     Limits: a hyperedge may hold a single item; models must define the intra-edge term of a single item (0), as
     the pairwise mean divides by |e|(|e| - 1). An angle without any category that stands gives no hyperedge.
@@ -109,11 +112,10 @@ class LLMHG(Method, name="llmhg"):
         """
         c = self.config
         constant = {"angles": list(c.angles), "max_angles": c.max_angles, "max_categories": c.max_categories}
-        names = graph.names()
-        histories = train_histories(graph)
+        words, histories = Words(graph), train_histories(graph)
         for user in most_active(histories, c.min_interactions, c.max_users):
             items = histories[user][-self.config.n_items :]
-            titles = [clean(names[item], _MAX_TITLE) or "(no title)" for item in items]
+            titles = [words.of(item) for item in items]
             yield Unit(user, {**constant, "titles": titles}, tuple((user, item) for item in items))
 
     def facts(self, reply: BaseModel, unit: Unit, graph: Graph) -> Facts:
@@ -129,7 +131,8 @@ class LLMHG(Method, name="llmhg"):
         """
         rejected: list[Rejected] = []
         items = [item for _, item in unit.shown]
-        bundles = _bundles(reply.model_dump()["angles"], len(items), self._angles, rejected)
+        titles = [normalise(title.partition(" (")[0]) for title in unit.variables["titles"]]
+        bundles = _bundles(reply.model_dump()["angles"], titles, self._angles, rejected)
         rows: dict[str, list[dict[str, Any]]] = {
             t: [] for t in ("entities", "triples", "hyperedges", "members", "texts")
         }
@@ -161,7 +164,9 @@ class LLMHG(Method, name="llmhg"):
         rows["texts"] += [{"entity_id": hyperedge, "kind": kind, "text": text} for kind, text in texts]
 
 
-def _bundles(angles: list[dict[str, Any]], n_items: int, allowed: set[str], rejected: list[Rejected]) -> list[_Bundle]:
+def _bundles(
+    angles: list[dict[str, Any]], titles: list[str], allowed: set[str], rejected: list[Rejected]
+) -> list[_Bundle]:
     """Merge the categories of each angle, complete it with `other`, and note what is dropped."""
     by_angle: dict[str, dict[str, _Bundle]] = defaultdict(dict)
     for given in angles:
@@ -172,23 +177,23 @@ def _bundles(angles: list[dict[str, Any]], n_items: int, allowed: set[str], reje
             rejected.append(Rejected(reason, f"angle: {given['angle']}"))
             continue
         for entry in given["categories"]:
-            _enter(by_angle[angle], angle, entry, n_items, rejected)
+            _enter(by_angle[angle], angle, entry, titles, rejected)
     for angle, bundles in by_angle.items():
-        omitted = set(range(n_items)).difference(*(b.places for b in bundles.values()))
+        omitted = set(range(len(titles))).difference(*(b.places for b in bundles.values()))
         if bundles and omitted:
             bundles.setdefault(OTHER, _Bundle(angle, OTHER)).places.update(omitted)
     return [bundle for bundles in by_angle.values() for bundle in bundles.values()]
 
 
 def _enter(
-    bundles: dict[str, _Bundle], angle: str, entry: dict[str, Any], n_items: int, rejected: list[Rejected]
+    bundles: dict[str, _Bundle], angle: str, entry: dict[str, Any], titles: list[str], rejected: list[Rejected]
 ) -> None:
     category = _name(entry["category"])
     what = f"{angle}/{category}"
-    if is_placeholder(category):
-        rejected.append(Rejected("placeholder", f"category: {angle}/{entry['category']}"))
+    if fault := _fault(category, angle, titles):
+        rejected.append(Rejected(fault, f"category: {angle}/{entry['category']}"))
         return
-    wrong = [n for n in entry["items"] if not 1 <= n <= n_items]
+    wrong = [n for n in entry["items"] if not 1 <= n <= len(titles)]
     places = {n - 1 for n in entry["items"]} - {n - 1 for n in wrong}
     rejected += [Rejected("unknown_number", f"{what}: {n}") for n in wrong]
     n_twice = len(entry["items"]) - len(wrong) - len(places)
@@ -197,6 +202,16 @@ def _enter(
         bundles.setdefault(category, _Bundle(angle, category)).places.update(places)
     else:
         rejected.append(Rejected("no_item", what))
+
+
+def _fault(category: str, angle: str, titles: list[str]) -> str:
+    """Return why a category names no interest; empty where it does."""
+    is_angle = category.startswith(angle) and _NUMBERED.fullmatch(category.removeprefix(angle))
+    if is_angle or is_placeholder(category):
+        return "placeholder"
+    words = normalise(category)
+    is_title = any(words == title or (" " in words and f" {words} " in f" {title} ") for title in titles)
+    return "repeats_title" if is_title else ""
 
 
 def _name(text: str) -> str:

@@ -36,6 +36,7 @@ _FILL = "chain_fill"
 _EXTENSION = "chain_extension"
 _MAX_REASON = 120
 _STRICT = ConfigDict(extra="forbid")
+_AT_LEAST_ONE: JsonDict = {"minItems": 1}  # small models rather say nothing; nothing is still a valid reply
 _Title: Any = Annotated[str, Field(min_length=1, max_length=MAX_TITLE)]
 
 
@@ -122,8 +123,7 @@ class LLMRG(Method, name="llmrg"):
         numbers: Any = Annotated[list[number], Field(min_length=1, max_length=config.n_items)]
         reason: Any = Annotated[str, Field(min_length=1, max_length=_MAX_REASON)]
         chain: Any = create_model("Chain", __config__=_STRICT, items=(numbers, ...), reason=(reason, ...))
-        at_least_one: JsonDict = {"minItems": 1}  # small models rather say nothing; nothing is still a valid reply
-        chains: Any = Annotated[list[chain], Field(max_length=config.max_chains, json_schema_extra=at_least_one)]
+        chains: Any = Annotated[list[chain], Field(max_length=config.max_chains, json_schema_extra=_AT_LEAST_ONE)]
         self.Reply = create_model("LlmrgReply", __config__=_STRICT, chains=(chains, ...))
 
     def units(self, graph: Graph) -> Iterator[Unit]:
@@ -356,7 +356,7 @@ class _Extend(_Step):
 
     def __init__(self, config: LLMRG.Config) -> None:
         super().__init__(config, _Fill(config, _EXTENSION, None))
-        titles: Any = Annotated[list[_Title], Field(max_length=config.n_imagined)]
+        titles: Any = Annotated[list[_Title], Field(max_length=config.n_imagined, json_schema_extra=_AT_LEAST_ONE)]
         self.Reply = create_model("LlmrgExtension", __config__=_STRICT, titles=(titles, ...))
 
     def asked(self, graph: Graph) -> dict[str, Chain]:

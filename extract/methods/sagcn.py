@@ -49,15 +49,16 @@ class SAGCN(Method, name="sagcn"):
 
     1. Discover: for the `n_items` items with most train reviews, a question with up to `n_reviews` of them (the longest
        first); the reply names aspects.
-    2. Merge: one question with the `n_names` most frequent names; the reply puts names of one aspect together. The
-       `n_aspects` aspects that most items have are the list A. With `aspects` given, steps 1 and 2 are left out.
+    2. Merge: one question with the `n_names` most frequent names; the reply puts names of one aspect together and
+       leaves out what is no aspect (a reply without any group merges nothing). The `n_aspects` aspects that most items
+       have are the list A. With `aspects` given, steps 1 and 2 are left out.
     3. Label: one question for each train review; the reply names the aspects of A that the review speaks of, or says
        that it speaks of none of them.
     4. Graph: for each aspect a of A a bipartite graph of its own, the triples (u, `aspect/a`, i) where the train review
        of i by u speaks of a; unweighted (confidence 1).                                                            (1)
 
-    Rejected, with these reasons: `placeholder`, `duplicate`, `unknown_number` (no name has it), `unknown_aspect` (not
-    in A), `rare_aspect` (found, but not among the `n_aspects`).
+    Rejected, with these reasons: `placeholder`, `duplicate`, `unknown_number` (no name has it), `left_out` (by the
+    merge), `unknown_aspect` (not in A), `rare_aspect` (found, but not among the `n_names` or the `n_aspects`).
 
     Limits: a user and item without a review, or with one that names nothing, have no edge in any aspect graph.
 
@@ -168,13 +169,18 @@ class SAGCN(Method, name="sagcn"):
             found: what all steps found.
             known: not needed.
         """
-        rare = [Rejected("rare_aspect", name) for name in _ranked(found)[self.config.n_aspects :]]
+        c = self.config
+        rare = [
+            *_ranked(found)[c.n_aspects :],
+            *(_ranked(found, is_merged=False)[c.n_names :] if _merges(found) else ()),
+        ]
         triples = found.triples.filter(pc.starts_with(found.triples["relation"], _PREFIX))
         used = pc.unique(triples["source"])
         sources = found.sources.filter(pc.is_in(found.sources["source"], value_set=used))
         entities = found.entities.filter(pc.not_equal(found.entities["type"], ASPECT))
         ends = pc.is_in(entities["entity_id"], value_set=_ends(triples))
-        return Graph.from_tables(triples=triples, sources=sources, entities=entities.filter(ends)), rare
+        graph = Graph.from_tables(triples=triples, sources=sources, entities=entities.filter(ends))
+        return graph, [Rejected("rare_aspect", name) for name in rare]
 
 
 class _Merge(Method):
@@ -213,6 +219,8 @@ class _Merge(Method):
                 head = concept_id(ASPECT, names[number - 1])[0]
                 entities.append({"entity_id": tail, "type": ASPECT, "name": name})
                 triples.append({"head": head, "relation": _MERGED, "tail": tail, "confidence": 1.0})
+        if taken:
+            rejected += [Rejected("left_out", name) for n, name in enumerate(names, 1) if n not in taken]
         return Facts({"entities": entities, "triples": triples}, rejected)
 
     def then(self, known: Graph) -> Method | None:
@@ -271,20 +279,22 @@ def _named(given: Sequence[str]) -> tuple[dict[str, str], list[Rejected]]:
     return found, rejected
 
 
-def _ranked(graph: Graph) -> list[str]:
+def _ranked(graph: Graph, *, is_merged: bool = True) -> list[str]:
     """Return the names of aspects, merged as far as that was asked, those of most items first."""
     names = dict(zip(graph.entities["entity_id"].to_pylist(), graph.entities["name"].to_pylist(), strict=True))
-    merged: dict[str, str] = {}
+    merged = _merges(graph) if is_merged else {}
     items: dict[str, set[str]] = defaultdict(set)
-    rows = graph.triples.select(["head", "relation", "tail"]).to_pylist()
-    for row in rows:
-        if row["relation"] == _MERGED:
-            merged[row["head"]] = row["tail"]
-    for row in rows:
-        if row["relation"] == _FOUND:
+    for row in graph.triples.select(["head", "relation", "tail"]).to_pylist():
+        if row["relation"] == _FOUND and (not merged or row["tail"] in merged):
             items[merged.get(row["tail"], row["tail"])].add(row["head"])
     counts = Counter({aspect: len(some) for aspect, some in items.items()})
     return [names[aspect] for aspect in sorted(counts, key=lambda a: (-counts[a], a))]
+
+
+def _merges(graph: Graph) -> dict[str, str]:
+    """Return which aspect goes into which."""
+    rows = graph.triples.filter(pc.equal(graph.triples["relation"], _MERGED))
+    return dict(zip(rows["head"].to_pylist(), rows["tail"].to_pylist(), strict=True))
 
 
 def _ends(triples: Any) -> Any:

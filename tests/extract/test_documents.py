@@ -27,7 +27,7 @@ def _graph(hostile: str) -> Graph:
 
 
 def test_the_corpus_is_large_enough() -> None:
-    assert len(set(HOSTILE)) >= 40
+    assert len(set(HOSTILE)) >= 60
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))

@@ -20,7 +20,8 @@ def _graph() -> Graph:
     films = {"item:1": "Night Train (1999)", "item:2": "Alien", "item:3": "Alien", "item:4": "Day, The"}
     return Graph.from_rows(
         entities=[
-            {"entity_id": i, "type": "Item", "name": n, "text": f"{n}. A sad war story"} for i, n in films.items()
+            {"entity_id": i, "type": "Item", "name": n, "text": f"{n}. A sad war story. year: 1999"}
+            for i, n in films.items()
         ],
     )
 
@@ -70,6 +71,11 @@ def test_a_tail_that_stands_in_the_text_is_surer() -> None:
         ({"has_theme": ["has_mood: 12"]}, "repeats_prompt"),
         ({"has_theme": ["what the story is about"]}, "repeats_prompt"),
         ({"has_theme": ["the story is about"]}, "repeats_prompt"),
+        ({"has_theme": ["when the story takesplace"]}, "repeats_prompt"),
+        ({"has_theme": ["madeby"]}, "repeats_prompt"),
+        ({"has_theme": ["the year is 1996"]}, "repeats_prompt"),
+        ({"has_mood": ["moods"]}, "placeholder"),
+        ({"set_in": ["the movie"]}, "placeholder"),
         ({"has_theme": ["Night train"]}, "repeats_title"),
         ({"has_theme": ["one two three four five"]}, "too_long"),
         ({"similar_to": ["Invented Film"]}, "not_in_catalogue"),

@@ -9,7 +9,11 @@ from kg.graph import Graph
 from tests.toy import toy_graph
 
 _ITEMS = ("item:1", "item:2", "item:3")
-_UNIT = Unit("user:1", {"max_angles": 3, "titles": ["A", "B", "C"]}, tuple(("user:1", i) for i in _ITEMS))
+_UNIT = Unit(
+    "user:1",
+    {"max_angles": 3, "titles": ["Heat", "Long Goodbye, The (genres: Crime)", "C"]},
+    tuple(("user:1", i) for i in _ITEMS),
+)
 
 
 def _facts(*angles: tuple[str, dict[str, list[int]]]) -> Facts:
@@ -83,6 +87,11 @@ def test_an_interest_seen_from_two_angles_is_one_entity_with_the_share_of_its_it
         ("unknown", {"dark": [1]}, "placeholder"),
         ("mood", {"...": [1]}, "placeholder"),
         ("mood", {"dark": []}, "no_item"),
+        ("mood", {"Mood 1": [1]}, "placeholder"),
+        ("mood", {"moods": [1]}, "placeholder"),
+        ("mood", {"Heat": [1]}, "repeats_title"),
+        ("mood", {"The long goodbye": [1]}, "repeats_title"),
+        ("mood", {"long goodbye": [1]}, "repeats_title"),
     ],
 )
 def test_an_angle_or_category_that_says_nothing_gives_nothing(
@@ -119,14 +128,14 @@ def test_the_last_train_items_by_time_are_shown_oldest_first() -> None:
     ids = ["user:1", "user:2", *(f"item:{n}" for n in range(1, 6))]
     graph = Graph.from_rows(
         entities=[
-            {"entity_id": i, "type": "User" if i[0] == "u" else "Item", "name": n}
+            {"entity_id": i, "type": "User" if i[0] == "u" else "Item", "name": n, "text": f"{n}. genres: Drama"}
             for i, n in zip(ids, names, strict=True)
         ],
         interactions=rows,
     )
     (unit,) = LLMHG(LLMHG.Config(min_interactions=2, n_items=2)).units(graph)
     assert unit.unit_id == "user:1"
-    assert unit.variables["titles"] == ["C", "A"]
+    assert unit.variables["titles"] == ["C (genres: Drama)", "A (genres: Drama)"]
     assert unit.shown == (("user:1", "item:3"), ("user:1", "item:1"))
 
 

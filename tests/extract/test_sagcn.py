@@ -71,6 +71,17 @@ def test_names_are_merged_before_reviews_are_labelled(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_names_that_the_merge_leaves_out_are_no_aspects(tmp_path: Path) -> None:
+    method = SAGCN(SAGCN.Config(reviews=_REVIEWS, n_names=2))
+    merge = {"groups": [{"aspect": "cost", "numbers": [1]}]}
+    provider = scripted(lambda r: json.dumps(merge) if "groups" in r.schema["properties"] else answer(r))
+    result = extract_steps(method, toy_graph(), provider, tmp_path / "ledger")
+    labels = next(r for r in provider.requests if "<review>" in r.prompt)
+    assert labels.schema["properties"]["aspects"]["items"]["enum"] == ["cost", "none"]
+    assert result.summary.rejects["left_out"].examples == ("sound",)
+    assert result.summary.rejects["rare_aspect"].examples == ("value",)
+
+
 def test_what_is_too_rare_is_counted(tmp_path: Path) -> None:
     result, _ = run(tmp_path, n_aspects=1)
     assert set(result.graph.triples["relation"].to_pylist()) == {"aspect/price"}
