@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -25,6 +25,13 @@ from kg.graph import Graph
 _Result = TypeVar("_Result")
 _DATABASE: Final = "neo4j"
 _UNFINISHED: Final = "import.unfinished"
+# the tools run for seconds, in which the JVM spent half of its work on compiling what was not called often enough
+_COMPILE_LATE: Final = (
+    "-XX:Tier4InvocationThreshold=150000",
+    "-XX:Tier4MinInvocationThreshold=18000",
+    "-XX:Tier4CompileThreshold=450000",
+    "-XX:Tier4BackEdgeThreshold=1200000",
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,7 @@ def _admin(home: Home, *arguments: str) -> None:
     if lacking := server.missing_tools(jars=jars):
         raise StoreUnreachableError(lacking)
     (home.folder / "conf").mkdir(exist_ok=True)
-    command = ["java", *server.MEMORY, *home.java_options, *server.OPENS, "-cp", f"{jars}/*"]
+    command = ["java", *server.MEMORY, *_COMPILE_LATE, *home.java_options, *server.OPENS, "-cp", f"{jars}/*"]
     command += ["org.neo4j.cli.AdminTool", "database", *arguments]
     places = {"NEO4J_HOME": str(home.folder), "NEO4J_CONF": str(home.folder / "conf")}
     done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True, check=False)
@@ -162,7 +169,7 @@ def _refuse_unless_empty(home: Home, way_out: str) -> None:
 
 def _with_session(home: Home, work: Callable[[neo4j.Session], _Result]) -> _Result:
     ran = server.status(home.folder)
-    running = ran or home.start()
+    running = ran or replace(home, java_options=(*server.QUICK_START, *home.java_options)).start()
     connection = Neo4jConnection(Neo4jConfig(uri=running.bolt_uri), home.password)
     try:
         with connection.session(neo4j.WRITE_ACCESS) as session:

@@ -30,6 +30,7 @@ OPENS: Final = tuple(
 )
 # what a batch builds lives until it commits: where the young generation holds that, a million facts take half the time
 MEMORY: Final = ("-Xms1g", "-Xmx1g", "-Xmn640m", "-XX:+UseParallelGC")
+QUICK_START: Final = ("-XX:TieredStopAtLevel=1",)  # for a server that soon stops: half the work of a start
 _LOOPBACK: Final = "127.0.0.1"
 _OTHER_WAY: Final = (
     "install Java 17 or 21 and Maven (Debian: apt install openjdk-17-jre-headless maven; macOS: brew install "
@@ -130,7 +131,7 @@ def start(
         bolt_port: 0 takes any free port.
         http_port: port of Neo4j Browser, 0 for any, None for no web page.
         password: of the user `neo4j`; without one the server asks for none. It is set at the first start of a home.
-        java_options: more options of the JVM, e.g. `-XX:TieredStopAtLevel=1`, which halves the work of a start.
+        java_options: more options of the JVM, e.g. `QUICK_START`.
         timeout_s: how long to wait for Bolt.
 
     Raises:

@@ -9,7 +9,7 @@ import pytest
 
 from db import server
 
-FAST_START = ("-XX:TieredStopAtLevel=1",)
+FAST_START = server.QUICK_START
 
 
 @pytest.fixture(scope="session")

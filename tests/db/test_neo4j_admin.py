@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyarrow import csv
 
 from db import server
 from db.errors import StoreFormatError, StoreWriteError
@@ -132,6 +133,18 @@ def test_only_filled_tables_become_files(tmp_path: Path) -> None:
         "--nodes=KgliftStore",
     ]
     assert "--multiline-fields=true" in options
+
+
+def test_relationships_name_their_nodes_by_the_numbers_that_these_have(tmp_path: Path) -> None:
+    options = [option.split("=") for option in write_csv(toy_graph(), tmp_path) if option.endswith(".csv")]
+    nodes = {label: csv.read_csv(path) for _, label, path in (o for o in options if o[0] == "--nodes")}
+    numbers = [number for rows in nodes.values() for number in rows[":ID"].to_pylist()]
+    assert sorted(numbers) == list(range(len(numbers)))
+    ids = dict(zip(nodes["Entity"][":ID"].to_pylist(), nodes["Entity"]["entity_id"].to_pylist(), strict=True))
+    facts = csv.read_csv(next(path for kind, path in (o for o in options if len(o) == 2)))
+    ends = zip(facts[":START_ID"].to_pylist(), facts[":END_ID"].to_pylist(), strict=True)
+    expected = [(row["head"], row["tail"]) for row in toy_graph().triples.to_pylist()]
+    assert [(ids[start], ids[end]) for start, end in ends] == expected
 
 
 def _rows(store: Neo4jStore, cypher: str) -> list[str]:
