@@ -43,6 +43,14 @@ class Recording(Method, package="extract.recordings"):
         self.folder = folder
 
     @abstractmethod
+    def dataset(self) -> Graph:
+        """Return the data set that the answers speak of, from the files beside them; split where its publishers did.
+
+        Raises:
+            FileFormatError: if a file is missing or of another form.
+        """
+
+    @abstractmethod
     def answers(self, graph: Graph) -> Mapping[str, str]:
         """Return the answers, as JSON of the form `Reply`, by unit.
 

@@ -14,6 +14,7 @@ from extract.ground import AMBIGUOUS, NOT_IN_CATALOGUE, Catalogue, concept_id
 from extract.method import Facts, Rejected, Unit
 from extract.recorded import Recording, read_rows
 from kg.graph import Graph
+from kg.sources.lightgcn import LightGCN
 from kg.terms import ITEM
 
 INTEREST = "Interest"
@@ -65,8 +66,9 @@ class Agent4Rec(Recording, name="agent4rec"):
         self._titles = {f"item:{row['movie_id']}": row["title"] for row in self._rows(_FILMS)}
         self._catalogue = Catalogue(self._titles)
 
-    def dataset(self, graph: Graph) -> Graph:
-        """Return a graph of `cf_data` with the titles of its films."""
+    def dataset(self) -> Graph:
+        """Return the graph of `cf_data` with the titles of its films."""
+        graph = LightGCN().read(self.folder / "cf_data")
         rows = [
             {**row, "name": self._titles.get(row["entity_id"], row["name"]) if row["type"] == ITEM else row["name"]}
             for row in graph.entities.to_pylist()

@@ -12,6 +12,7 @@ from extract.method import Facts, Unit
 from extract.recorded import Recording, read_text, train_pairs
 from kg.errors import FileFormatError
 from kg.graph import Graph
+from kg.sources.kgat import KGAT
 
 INTEREST = "Interest"
 
@@ -46,6 +47,10 @@ class CIKGRec(Recording, name="cikgrec"):
         for user, interest in self._cells("user_interest_clustered.txt"):
             interests[f"user:{self._known(users, user)}"].append(int(interest))
         self._answers = {user: json.dumps({"interests": sorted(some)}) for user, some in interests.items()}
+
+    def dataset(self) -> Graph:
+        """Return the data set in KGAT's files."""
+        return KGAT().read(self.folder)
 
     def answers(self, graph: Graph) -> Mapping[str, str]:
         """Return all answers; see `Recording.answers`."""

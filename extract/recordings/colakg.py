@@ -12,8 +12,10 @@ from extract.method import Facts, Rejected, Unit
 from extract.recorded import Recording, read_text, train_pairs
 from kg.errors import FileFormatError
 from kg.graph import Graph
+from kg.sources.kgat import KGAT
 
 _FILES = {"item": "llm_response_item.json", "user": "llm_response_user.json"}
+_FACTS = "remapkg1.csv"
 _MAX_CHARS = 4_000
 _ANSWERS = TypeAdapter(dict[str, str])
 
@@ -50,6 +52,10 @@ class CoLaKG(Recording, name="colakg"):
             for kind, name in _FILES.items()
             for number, text in self._read(name).items()
         }
+
+    def dataset(self) -> Graph:
+        """Return the data set in KGAT's files, with the facts that the items were described by."""
+        return KGAT(KGAT.Config(facts=_FACTS)).read(self.folder)
 
     def answers(self, graph: Graph) -> Mapping[str, str]:
         """Return all answers; see `Recording.answers`."""

@@ -77,7 +77,7 @@ class Persona4Rec(Recording, name="persona4rec"):
         self._list: tuple[Graph, set[str]] | None = None
 
     def dataset(self) -> Graph:
-        """Return users, items with titles and texts, and who reviewed what when; not split."""
+        """Return users, items with titles and texts, and who reviewed what when; see `Recording.dataset`."""
         items = [
             {"entity_id": f"item:{b.item_id}", "type": ITEM, "name": b.item_title, "text": b.item_description}
             for b in self._books

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from kg.config import config_dict
-from kglift.cli import batch
+from kglift.cli import batch, recorded
 from kglift.cli import ledger as ledger_commands
 from kglift.cli import score as score_commands
 from kglift.cli.asking import UNITS_SET_ASIDE, asks
@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
     example = "Example: kglift extract estimate data/split --engine prompt_price=0.15 --engine completion_price=0.6"
     group.command("estimate", epilog=example)(asks(estimate))
     batch.register(group)
+    recorded.register(group)
     ledger_commands.register(group)
     score_commands.register(group)
     app.add_typer(group, name="extract")

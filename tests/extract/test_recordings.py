@@ -18,8 +18,6 @@ from extract.recordings.persona4rec import Persona4Rec
 from kg.check import check
 from kg.errors import FileFormatError, LeakError, UnknownNameError
 from kg.graph import Graph, concat
-from kg.sources.kgat import KGAT
-from kg.sources.lightgcn import LightGCN
 from kg.split import SplitConfig, split
 from tests.shared_data import shared
 
@@ -69,7 +67,7 @@ def test_no_answer_about_a_held_out_review_is_read(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_texts_of_colakg_describe_every_artist_and_user(tmp_path: Path) -> None:
     folder = shared("colakg-ml1m-lastfm") / "lastfm"
-    graph = KGAT(KGAT.Config(facts="remapkg1.csv")).read(folder)
+    graph = CoLaKG(folder).dataset()
     result = replay(CoLaKG(folder), graph, tmp_path / "ledger")
     assert totals(result) == (4672, 0, 0, 0)
     assert Counter(stored(graph, result).texts["kind"].to_pylist()) == {"comprehension": 2813, "preference": 1859}
@@ -79,8 +77,8 @@ def test_texts_of_colakg_describe_every_artist_and_user(tmp_path: Path) -> None:
 
 def test_a_text_of_colakg_is_that_of_its_artist(tmp_path: Path) -> None:
     folder = shared("colakg-ml1m-lastfm") / "lastfm"
-    graph = KGAT(KGAT.Config(facts="remapkg1.csv")).read(folder)
     recording = CoLaKG(folder)
+    graph = recording.dataset()
     assert json.loads(recording.answers(graph)["item:2001"])["text"].startswith("Diary of Dreams is a German darkwave")
     result = replay(recording, graph, tmp_path / "ledger", EngineConfig(max_units=20))
     assert result.graph.counts()["texts"] == 20
@@ -89,7 +87,7 @@ def test_a_text_of_colakg_is_that_of_its_artist(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_interests_of_cikgrec_are_shared_by_users(tmp_path: Path) -> None:
     folder = shared("cikgrec") / "dbbook2014"
-    graph = KGAT().read(folder)
+    graph = CIKGRec(folder).dataset()
     result = replay(CIKGRec(folder), graph, tmp_path / "ledger")
     assert totals(result) == (3783, 0, 0, 0)
     assert result.graph.counts()["triples"] == 6961
@@ -101,7 +99,7 @@ def test_interests_of_cikgrec_are_shared_by_users(tmp_path: Path) -> None:
 def test_tastes_of_agent4rec_become_hyperedges_of_train_films(tmp_path: Path) -> None:
     folder = shared("agent4rec-ml1m")
     recording = Agent4Rec(folder)
-    graph = recording.dataset(LightGCN().read(folder / "cf_data"))
+    graph = recording.dataset()
     result = replay(recording, graph, tmp_path / "ledger")
     assert totals(result) == (968, 0, 32, 0)
     assert rejects(result) == {"no_item": 321, "not_in_catalogue": 209, "not_shown": 105, "duplicate": 16}
@@ -114,7 +112,7 @@ def test_tastes_of_agent4rec_become_hyperedges_of_train_films(tmp_path: Path) ->
 def test_a_persona_is_read_as_it_stands(tmp_path: Path) -> None:
     folder = shared("agent4rec-ml1m")
     recording = Agent4Rec(folder)
-    graph = recording.dataset(LightGCN().read(folder / "cf_data"))
+    graph = recording.dataset()
     result = replay(recording, graph, tmp_path / "ledger", EngineConfig(max_units=1))
     texts = {t["text"] for t in result.graph.texts.to_pylist() if t["kind"] == "taste"}
     assert "I'm a fan of animated films." in texts
