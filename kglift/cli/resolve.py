@@ -77,7 +77,9 @@ def unmerge(
 
     config, report, merged = fused_by(fused)
     graphs = [read_graph(base), *(read_graph(f) for f in fragments or [])]
-    graph, left = take_back(read_graph(fused), *graphs, config=config, merged=merged, entities=only or [])
+    graph, left = take_back(
+        read_graph(fused), *graphs, config=config, merged=merged, entities=only or [], n_rows=report["before"]
+    )
     still = left.decisions.to_pylist()
     back = [row for row in merged.decisions.to_pylist() if row not in still]
     if out is not None:

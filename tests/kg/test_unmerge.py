@@ -65,6 +65,17 @@ def test_another_fragment_than_was_fused_is_refused() -> None:
         unmerge(fused, toy_graph(), fragment(), merged=merged())
 
 
+def test_a_fragment_that_is_forgotten_is_missed() -> None:
+    fused, report = fuse(toy_graph(), fragment())
+    with pytest.raises(SchemaError, match="none of these graphs has `mood:.*; give the base and all fragments"):
+        unmerge(fused, toy_graph(), merged=merged())
+    other = Graph.from_rows(entities=[{"entity_id": "mood:new", "type": "Mood", "name": "new"}])
+    fused, report = fuse(toy_graph(), fragment(), other)
+    with pytest.raises(SchemaError, match="these are not the graphs that were fused; give the base and all fragments"):
+        unmerge(fused, toy_graph(), fragment(), merged=merged(), n_rows=report.before)
+    assert len(unmerge(fused, toy_graph(), fragment(), other, merged=merged(), n_rows=report.before)[1].decisions) == 0
+
+
 def test_the_dry_run_is_what_fusion_does_where_weak_facts_are_dropped() -> None:
     config = FuseConfig(min_confidence=0.9)
     _, report = fuse(toy_graph(), fragment(), config=config)
