@@ -31,12 +31,12 @@ class Row:
 
     Attributes:
         name: of the way.
-        n_units: questions that were answered.
+        n_units: questions that were answered; tokens where the note says so.
         wall_s: from the first request, or the first look into the ledger, to the end.
-        per_s: questions a second.
-        share: of the ideal rate; None where there is none.
+        per_s: of these, in a second.
+        share: of the ideal rate, which the note names if it is none of the rows; None where there is none.
         cpu_us: of this process, for each question.
-        note: what the row leaves out.
+        note: what else there is to know.
     """
 
     name: str

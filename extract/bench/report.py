@@ -3,8 +3,10 @@
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from extract.bench.local import local
 from extract.bench.over_http import Row, cached, over_http
 from kg.files import code_version
 
@@ -30,15 +32,18 @@ class Timings:
     rows: tuple[Row, ...]
 
 
-def measure(n_units: int, n_cached: int) -> Timings:
+def measure(n_units: int, n_cached: int, local_model: Path | None = None, n_local: int = 0) -> Timings:
     """Time every way.
 
     Args:
-        n_units: questions over HTTP, for each way.
+        n_units: questions over HTTP, for each way; 0: none.
         n_cached: questions answered from the ledger; 0: none.
+        local_model: a GGUF file that answers questions, too.
+        n_local: how many.
     """
     before = os.getloadavg()[0]
-    rows = over_http(n_units) + (cached(n_cached) if n_cached else [])
+    rows = (over_http(n_units) if n_units else []) + (cached(n_cached) if n_cached else [])
+    rows += local(local_model, n_local) if local_model else []
     return Timings(
         datetime.now(UTC).isoformat(), code_version(), os.cpu_count(), before, os.getloadavg()[0], tuple(rows)
     )

@@ -88,7 +88,7 @@ class Local(Provider, name="local"):
     @property
     def max_in_flight(self) -> int:
         """As many requests as there are copies."""
-        return self.config.n_copies or max(1, min(_MAX_COPIES, _n_cores() // self.config.n_threads))
+        return self.config.n_copies or max(1, min(_MAX_COPIES, n_cores() // self.config.n_threads))
 
     async def complete(self, request: Request) -> Completion:
         """Answer one request in a thread of its own.
@@ -217,5 +217,6 @@ def _check_file(path: Path) -> None:
         raise TerminalProviderError(msg)
 
 
-def _n_cores() -> int:
+def n_cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
