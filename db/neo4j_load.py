@@ -12,6 +12,7 @@ relationship that came before a new one at each of its ends, and that may lead t
 import hashlib
 import io
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -39,6 +40,9 @@ _CLOSE: Final = "MATCH (b:KgliftBatch {load: $load}) DELETE b"
 _NEW_STORE: Final = "MERGE (s:KgliftStore {format: $format}) SET s.version = $version"
 _TURN_S: Final = 5.0
 _MAX_REFUSED: Final = 100
+# Neo4j 5.26 sometimes never answers a BEGIN that follows at once on the RESET after a failure: the driver gives the
+# connection up after two minutes
+_PAUSE_S: Final = 0.02
 _ABOUT_ROWS: Final = ("Neo.ClientError.Statement.", "Neo.ClientError.Schema.", "Neo.DatabaseError.Statement.")
 _ID_COLUMN: Final = {"entities": "entity_id", "hyperedges": "hyperedge_id", "sources": "source"}
 
@@ -199,6 +203,7 @@ def _write_rows(tx: neo4j.ManagedTransaction, part: Group, values: _Columns) -> 
 
 def _bisect(session: neo4j.Session, turn: threading.Lock, batch: Batch, error: Neo4jError) -> Iterator[RefusedRow]:
     """Write a refused batch by smaller and smaller parts, down to the rows that the server does not take."""
+    time.sleep(_PAUSE_S)
     first = batch.parts[0]
     if len(batch) == 1:
         yield RefusedRow(first.table, first.rows.to_pylist()[0], one_line(error))

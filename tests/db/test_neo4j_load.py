@@ -11,8 +11,10 @@ import pyarrow as pa
 import pytest
 from neo4j.exceptions import ClientError, ResultFailedError
 
+from db.batches import Batch
 from db.errors import RowsRefusedError, StoreUnreachableError, StoreWriteError
-from db.neo4j_load import _commit_in_turn, _write_rows
+from db.neo4j_load import _PAUSE_S, _bisect, _commit_in_turn, _write_rows
+from db.neo4j_statements import Group
 from db.neo4j_store import Neo4jConfig, Neo4jStore
 from kg.graph import Graph
 from tests.db.proxy import COMMIT, Proxy
@@ -160,6 +162,24 @@ def test_what_made_a_result_fail_is_what_is_raised() -> None:
     session = SimpleNamespace(execute_write=lambda work, *arguments: work(None, *arguments))
     with pytest.raises(ClientError, match="Property value is too large"):
         _commit_in_turn(session, threading.Lock(), work)  # type: ignore[arg-type]
+
+
+def test_the_server_gets_a_pause_after_every_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals, pauses = list[object](), list[float]()
+    refusal = ClientError("Property value is too large")
+    monkeypatch.setattr(type(refusal), "code", "Neo.ClientError.Statement.ExecutionFailed")
+    monkeypatch.setattr("db.neo4j_load.time.sleep", pauses.append)
+
+    def refuse(work: object, *arguments: object) -> None:
+        refusals.append(work)
+        raise refusal
+
+    rows = pa.table({"entity_id": ["a", "b", "c", "d"]})
+    batch = Batch((Group("entities", "no statement", rows),))
+    session = SimpleNamespace(execute_write=refuse)
+    refused = list(_bisect(session, threading.Lock(), batch, refusal))  # type: ignore[arg-type]
+    assert [r.row["entity_id"] for r in refused] == ["a", "b", "c", "d"]
+    assert pauses == [_PAUSE_S] * (len(refusals) + 1)  # the first refusal was that of the whole batch
 
 
 def test_an_error_that_is_about_no_row_is_not_bisected(store: Neo4jStore, monkeypatch: pytest.MonkeyPatch) -> None:
