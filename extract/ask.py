@@ -15,7 +15,7 @@ from extract.ledger_rows import SET_ASIDE, Entry, NewReply, StoredReply, UnitSta
 from extract.method import Unit
 from extract.pace import Budget, Pace, n_prompt_tokens, n_tokens
 from extract.provider import Completion, Provider, Request
-from extract.slots import Slots
+from extract.senders import Senders
 from extract.time_limit import TimeLimit
 from kg.progress import Progress
 
@@ -74,7 +74,7 @@ class Asker:
         self._pace, self._budget = pace, budget
         wanted = config.max_in_flight or provider.max_in_flight
         self._n_slots = max(1, min(wanted, provider.max_in_flight))
-        self._slots, self._limit = Slots(self._n_slots), TimeLimit(config.timeout_s)
+        self._senders, self._limit = Senders(self._n_slots, self._send_once), TimeLimit(config.timeout_s)
         self._commits = Commits(ledger, questions.run)
         self.counts = Asked()
 
@@ -115,6 +115,7 @@ class Asker:
         for worker in late:
             worker.cancel()
         await asyncio.gather(*workers, pulse, return_exceptions=True)
+        await self._senders.close()
         await self._commits.close()
         await self._provider.close()
 
@@ -176,8 +177,7 @@ class Asker:
         attempt = 0
         while True:
             try:
-                async with self._slots:
-                    return await self._send_once(request)
+                return await self._senders.ask(request)
             except PassingProviderError as error:
                 if attempt == self._config.max_retries:
                     raise

@@ -1,57 +1,95 @@
-"""Slots and the time limit, which many tasks share."""
+"""Senders and the time limit, which many tasks share."""
 
 import asyncio
 
 import pytest
 
-from extract.slots import Slots
+from extract.errors import PassingProviderError
+from extract.provider import Completion, Request
+from extract.senders import Senders
 from extract.time_limit import TimeLimit
 
 
-def test_no_more_than_the_slots_are_taken_and_none_is_lost() -> None:
-    async def run() -> int:
-        slots, inside, most = Slots(3), 0, 0
+def request(n: int) -> Request:
+    return Request("", str(n), {}, 1)
 
-        async def work(n: int) -> None:
+
+def test_no_more_than_so_many_requests_are_under_way_and_none_is_lost() -> None:
+    async def run() -> tuple[int, list[object]]:
+        inside = most = 0
+
+        async def send(asked: Request) -> Completion:
             nonlocal inside, most
-            async with slots:
-                inside += 1
-                most = max(most, inside)
-                await asyncio.sleep(0.001 * (n % 3))
-                inside -= 1
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0.001 * (int(asked.prompt) % 3))
+            inside -= 1
+            return Completion(asked.prompt, 0, 0)
 
-        tasks = [asyncio.create_task(work(n)) for n in range(40)]
+        senders = Senders(3, send)
+        tasks = [asyncio.create_task(senders.ask(request(n))) for n in range(40)]
         await asyncio.sleep(0.002)
         for task in tasks[::3]:
-            task.cancel()  # some that wait, some that hold a slot, some that were just given one
-        await asyncio.gather(*tasks, return_exceptions=True)
-        inside = 0
-        await asyncio.wait_for(asyncio.gather(*(work(n) for n in range(9))), 5)
-        return most
+            task.cancel()  # some that wait, some whose request is under way, some that were just answered
+        answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        await asyncio.wait_for(asyncio.gather(*(senders.ask(request(n)) for n in range(9))), 5)
+        await senders.close()
+        return most, [answer.text for n, answer in enumerate(answers) if n % 3 and isinstance(answer, Completion)]
 
-    assert asyncio.run(run()) == 3
+    assert asyncio.run(run()) == (3, [str(n) for n in range(40) if n % 3])
 
 
-def test_a_slot_that_came_with_a_cancellation_is_handed_on() -> None:
+def test_the_next_request_goes_out_before_an_answer_is_looked_at() -> None:
+    async def run() -> list[str]:
+        events: list[str] = []
+
+        async def send(asked: Request) -> Completion:
+            events.append(f"sent {asked.prompt}")
+            await asyncio.sleep(0)
+            return Completion("", 0, 0)
+
+        async def ask(n: int) -> None:
+            await senders.ask(request(n))
+            events.append(f"answered {n}")
+
+        senders = Senders(1, send)
+        await asyncio.gather(ask(0), ask(1))
+        await senders.close()
+        return events
+
+    assert asyncio.run(run()) == ["sent 0", "sent 1", "answered 0", "answered 1"]
+
+
+def test_whoever_asked_gets_the_error_and_the_sender_goes_on() -> None:
+    async def run() -> list[object]:
+        async def send(asked: Request) -> Completion:
+            if asked.prompt == "0":
+                raise PassingProviderError("busy")
+            return Completion(asked.prompt, 0, 0)
+
+        senders = Senders(1, send)
+        got = await asyncio.gather(*(senders.ask(request(n)) for n in range(2)), return_exceptions=True)
+        await senders.close()
+        return list(got)
+
+    error, answer = asyncio.run(run())
+    assert (str(error), answer) == ("busy", Completion("1", 0, 0))
+
+
+def test_who_waits_when_the_senders_are_closed_waits_no_longer() -> None:
     async def run() -> None:
-        slots = Slots(1)
+        async def send(asked: Request) -> Completion:
+            await asyncio.sleep(60)
+            return Completion("", 0, 0)
 
-        async def hold(release: asyncio.Event) -> None:
-            async with slots:
-                await release.wait()
+        senders = Senders(1, send)
+        asked = asyncio.create_task(senders.ask(request(0)))
+        await asyncio.sleep(0.01)
+        await senders.close()
+        await asyncio.wait_for(asked, 1)
 
-        release = asyncio.Event()
-        first, second = (asyncio.create_task(hold(release)) for _ in range(2))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        first.cancel()
-        await asyncio.sleep(0)  # the second has the slot now, and has not run yet
-        second.cancel()
-        await asyncio.gather(first, second, return_exceptions=True)
-        release.set()
-        await asyncio.wait_for(hold(release), 1)
-
-    asyncio.run(run())
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run())
 
 
 def test_what_takes_too_long_is_ended_and_the_rest_is_not() -> None:
