@@ -1,7 +1,8 @@
 """The root of the command line: options for every command, errors, exit codes."""
 
+import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -45,7 +46,14 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 an error, 2 wrong usage, 3 units set aside, 130 stopped by Ctrl-C."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        _run(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        if arguments is None:  # from here on Python would let an interrupt kill it while it tidies up
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run(arguments: list[str]) -> NoReturn:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     command: Any = typer.main.get_command(app)
@@ -68,6 +76,6 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _stopped() -> None:
+def _stopped() -> NoReturn:
     errors.print("[yellow]stopped[/]; what was done is kept. Run the same command again to go on.")
     sys.exit(_INTERRUPTED)
