@@ -34,7 +34,7 @@ from extract.method import Method
 from extract.provider import Completion
 from extract.providers.openai_api import OpenAIAPI
 from extract.steps import reached_steps
-from kg.errors import FileFormatError
+from kg.errors import FileFormatError, WriteError
 from kg.graph import Graph
 
 _PATH = "/v1/chat/completions"
@@ -107,7 +107,11 @@ class Batch:
         Raises:
             LeakError: if a unit shows an interaction that is not in `train`; nothing was written.
             PromptError: if a unit's variables do not fit the prompt.
+            WriteError: if the folder of the file does not exist.
         """
+        if not path.parent.is_dir():
+            msg = f"cannot write `{path}`: there is no folder `{path.parent}`; make it, or choose another place"
+            raise WriteError(msg)
         partial = path.with_name(f".{path.name}.partial")
         with Ledger(self._ledger_path) as ledger, partial.open("w", encoding="utf-8") as out:
             step = BatchStep("", 0, 0)
@@ -126,8 +130,11 @@ class Batch:
         """Put the results of a batch into the ledger.
 
         Raises:
-            FileFormatError: if a line is no result; nothing was stored.
+            FileFormatError: if there is no such file, or a line is no result; nothing was stored.
         """
+        if not path.is_file():
+            msg = f"there is no file of results `{path}`; fetch it from the provider, and give its path"
+            raise FileFormatError(msg)
         with path.open("rb") as results, Ledger(self._ledger_path) as ledger:
             reading, step = _Reading(results, path, self._provider.model), BatchStep("", 0, 0)
             for number, run in enumerate(self._reached(ledger), start=1):

@@ -19,10 +19,7 @@ from kglift.plan import Asking
 from kglift.progress import progress_bar
 
 _EXAMPLE = "Example: kglift extract data/split --method item_facts -o facts/item_facts"
-_ESTIMATED = (
-    *("step", "state", "units", "open", "prompt tokens", "likely completion tokens", "most completion tokens"),
-    *("likely cost", "most cost"),
-)
+_ESTIMATED = ("step", "state", "units", "open", "tokens in", "out", "out, most", "cost", "cost, most")
 _AHEAD = (
     "steps ahead ask about answers that are not there yet: counted is the most that the settings allow, with prompts "
     "as long as earlier ones of that step and model, or else as those of the step that is open"

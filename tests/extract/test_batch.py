@@ -12,7 +12,7 @@ from extract.engine import EngineConfig, extract
 from extract.ledger import Ledger
 from extract.method import Unit
 from extract.providers.openai_api import OpenAIAPI
-from kg.errors import FileFormatError, LeakError
+from kg.errors import FileFormatError, LeakError, WriteError
 from kg.graph import Graph
 from tests.extract.asking import MoodMethod, check_totals, moods
 from tests.extract.mock_api import answer, mock_api
@@ -138,6 +138,13 @@ def test_a_leak_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(LeakError, match="shows the interaction"):
         new_batch(tmp_path, MoodMethod(shown=(("user:1", "item:4"),))).write(tmp_path / "ask.jsonl")
     assert not (tmp_path / "ask.jsonl").exists()
+
+
+def test_a_file_or_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match=r"there is no file of results `.*none\.jsonl`; fetch it"):
+        new_batch(tmp_path).read(tmp_path / "none.jsonl")
+    with pytest.raises(WriteError, match=r"cannot write `.*ask\.jsonl`: there is no folder `.*none`; make it"):
+        new_batch(tmp_path).write(tmp_path / "none" / "ask.jsonl")
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"id": 1}', "\ud800"])
