@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from extract.chain import Chain, Questions, storable
 from extract.commits import Commits
 from extract.engine_config import EngineConfig
-from extract.errors import PassingProviderError, TerminalProviderError, UnitError
+from extract.errors import PassingProviderError, RefusedUnitError, TerminalProviderError, UnitError
 from extract.ledger import Ledger
 from extract.ledger_rows import SET_ASIDE, Entry, NewReply, StoredReply, UnitState
 from extract.method import Unit
@@ -253,6 +253,8 @@ class Asker:
 
 def reason_of(error: Exception) -> str:
     """Return the code under which an error that set a unit aside is counted."""
+    if isinstance(error, RefusedUnitError):
+        return "filtered"
     return "too_large" if isinstance(error, UnitError) else "no_answer"
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from extract.errors import PassingProviderError, ProviderError, TerminalProviderError, UnitError
+from extract.errors import PassingProviderError, ProviderError, RefusedUnitError, TerminalProviderError, UnitError
 from extract.provider import Completion, Request
 
 KEY_VARIABLE = "KGLIFT_LLM_API_KEY"
@@ -16,6 +16,7 @@ _MAX_CHARS = 300
 _TOO_LONG = re.compile(
     r"context_length_exceeded|maximum context length|context (size|window|length)|too many tokens", re.I
 )
+_FILTERED = re.compile(r"content[_ ](filter|policy|management policy)|moderation", re.I)
 _NO_QUOTA = re.compile(r"insufficient_quota|billing|exceeded your current quota", re.I)
 _TAGS = re.compile(r"<[^>]*>")
 _CONCESSIONS = {  # what a server may refuse, in the order it is given up, and how its refusal reads
@@ -92,7 +93,7 @@ def concession(answer: Answer, conceded: Set[str]) -> str | None:
 
 def is_about_form(answer: Answer) -> bool:
     """Say whether a refusal is about the form of the request, not about its length."""
-    return answer.status in (400, 422) and not _TOO_LONG.search(answer.text)
+    return answer.status in (400, 422) and not (_TOO_LONG.search(answer.text) or _FILTERED.search(answer.text))
 
 
 def completion_of(body: Any, place: str) -> Completion:
@@ -124,6 +125,8 @@ def refusal(answer: Answer, place: str, model: str, key: str) -> ProviderError |
         return PassingProviderError(said, retry_after_s(answer.headers))
     if status in (400, 413, 422) and _TOO_LONG.search(text):
         return UnitError(f"{said}; the prompt is larger than the model's context, shorten the unit")
+    if status in (400, 403, 422) and _FILTERED.search(text):
+        return RefusedUnitError(f"{said}; the server's filter refuses this text, change it or ask another model")
     if status in (401, 403):
         return TerminalProviderError(f"{said}; check the key in {KEY_VARIABLE}")
     if status == 404:

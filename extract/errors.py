@@ -3,6 +3,7 @@
 ExtractError
 ├── PromptError (ValueError)         a prompt file is absent, or its variables do not fit the unit
 ├── UnitError (ValueError)           a unit cannot be asked: empty, or larger than the context
+│   └── RefusedUnitError             a server's filter does not let its text pass
 ├── LedgerError (ValueError)         the ledger is damaged, of another version, or in use
 ├── ExtractorMissingError (ImportError)  an optional library or model is not installed
 ├── BudgetError (ValueError)         the budget is spent; everything answered so far is kept
@@ -22,6 +23,10 @@ class PromptError(ExtractError, ValueError):
 
 class UnitError(ExtractError, ValueError):
     """A unit cannot be asked: it is empty or larger than the context."""
+
+
+class RefusedUnitError(UnitError):
+    """A server's filter does not let a unit's text pass; others it takes."""
 
 
 class LedgerError(ExtractError, ValueError):

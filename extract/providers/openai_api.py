@@ -118,6 +118,7 @@ class OpenAIAPI(Provider, name="openai_api"):
             TerminalProviderError: wrong key, no quota, unknown model, bad request, an answer that is not the API's.
             PassingProviderError: rate limit, server error, time-out, no connection; carries Retry-After.
             UnitError: the prompt is larger than the model's context.
+            RefusedUnitError: the server's filter does not let the prompt pass.
         """
         with self._endpoints.lease() as url:
             while True:

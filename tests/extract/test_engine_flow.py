@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from extract.engine import EngineConfig, extract
-from extract.errors import BudgetError, LedgerError, PassingProviderError, TerminalProviderError, UnitError
+from extract.errors import (
+    BudgetError,
+    LedgerError,
+    PassingProviderError,
+    RefusedUnitError,
+    TerminalProviderError,
+    UnitError,
+)
 from extract.ledger import Ledger
 from extract.ledger_rows import NewReply, store_all
 from extract.provider import Completion, Request
@@ -50,16 +57,19 @@ def test_a_poison_unit_is_set_aside_where_others_are_answered(tmp_path: Path) ->
     def script(request: Request) -> str | Exception:
         if request.unit_id == "item:4":
             return PassingProviderError("server error 500", 0.01)
+        if request.unit_id == "item:6":
+            return RefusedUnitError("the filter refuses this text")
         return UnitError("larger than the context") if request.unit_id == "item:5" else moods("dark")
 
     result, _ = run(tmp_path, script, max_retries=1)
     assert {k: r.examples for k, r in result.summary.set_aside_reasons.items()} == {
         "no_answer": ("item:4",),
+        "filtered": ("item:6",),
         "too_large": ("item:5",),
     }
     check_totals(result)
     healed, provider = run(tmp_path, lambda r: moods("dark"))
-    assert (healed.summary.done, provider.n_calls) == (8, 2)
+    assert (healed.summary.done, provider.n_calls) == (8, 3)
 
 
 def test_a_provider_that_stops_answering_ends_the_run_and_keeps_the_answers(tmp_path: Path) -> None:

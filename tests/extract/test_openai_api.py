@@ -12,7 +12,7 @@ from aiohttp import web
 
 from extract.chat_api import is_strict, retry_after_s
 from extract.engine import EngineConfig, Extraction, extract
-from extract.errors import ExtractError, PassingProviderError, TerminalProviderError, UnitError
+from extract.errors import ExtractError, PassingProviderError, RefusedUnitError, TerminalProviderError, UnitError
 from extract.provider import Completion, Request
 from extract.providers.openai_api import OpenAIAPI
 from kg.errors import ConfigError
@@ -185,6 +185,7 @@ def test_newer_parameter_names_are_learnt_from_the_refusal() -> None:
         ((429, "slow down"), PassingProviderError, "says 429: slow down"),
         ((500, "<html><b>oops</b></html>"), PassingProviderError, "says 500: oops"),
         ((400, "maximum context length is 8"), UnitError, "larger than the model's context"),
+        ((400, "the content policy", "content_filter"), RefusedUnitError, "filter refuses this text"),
     ],
 )
 def test_errors_say_what_to_do_and_never_show_the_key(
