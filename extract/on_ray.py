@@ -23,7 +23,7 @@ class OnRay(Provider):
         n_cpus: cores that each worker reserves.
 
     Raises:
-        TerminalProviderError: if Ray is not installed.
+        TerminalProviderError: if Ray is not installed or does not start.
     """
 
     def __init__(self, make: Callable[[], Provider], n_workers: int | None = None, n_cpus: float = 1.0) -> None:
@@ -33,7 +33,7 @@ class OnRay(Provider):
         super().__init__(self._inner.config)
         self._is_ours = not self._ray.is_initialized()
         if self._is_ours:
-            self._ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            _start_ray(self._ray)
         self._n_workers = n_workers or max(1, int(self._ray.cluster_resources().get("CPU", 1) / n_cpus))
         self._under_way: dict[Any, int] = {}
 
@@ -102,6 +102,20 @@ class _Worker:
 
     async def close(self) -> None:
         await self._provider.close()
+
+
+def _start_ray(ray: Any) -> None:
+    """Start a cluster on this machine; on a busy one Ray gives up after 30 s, and so gets a second try."""
+    for tries_left in (1, 0):
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        except Exception as error:
+            ray.shutdown()
+            if not tries_left:
+                msg = f"Ray does not start, or is not where RAY_ADDRESS says: {error}; see what `ray start --head` says"
+                raise TerminalProviderError(msg) from error
+        else:
+            return
 
 
 def _import_ray() -> Any:

@@ -4,6 +4,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -84,3 +85,42 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(TerminalProviderError, match=r"Ray is not installed.*pip install kglift\[ray\]"):
         OnRay(lambda: Scripted(Scripted.Config(), []))
+
+
+class FakeRay(ModuleType):
+    """Starts only after some failures."""
+
+    def __init__(self, n_failures: int) -> None:
+        super().__init__("ray")
+        self.n_failures, self.n_shut_down = n_failures, 0
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **options: object) -> None:
+        if self.n_failures:
+            self.n_failures -= 1
+            raise Exception("the node timed out")  # as Ray does
+
+    def shutdown(self) -> None:
+        self.n_shut_down += 1
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 3.0}
+
+
+def on_fake_ray(monkeypatch: pytest.MonkeyPatch, n_failures: int) -> tuple[OnRay, FakeRay]:
+    ray = FakeRay(n_failures)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", ModuleType("ray.exceptions"))
+    return OnRay(lambda: Scripted(Scripted.Config(), [])), ray
+
+
+def test_ray_gets_a_second_try_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, ray = on_fake_ray(monkeypatch, 1)
+    assert (ray.n_failures, ray.n_shut_down) == (0, 1)
+
+
+def test_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TerminalProviderError, match="Ray does not start.*the node timed out; see what `ray start"):
+        on_fake_ray(monkeypatch, 2)
