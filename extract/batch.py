@@ -207,14 +207,14 @@ class _Reading:
             self._stored += is_first
             new = NewReply(reply, run.questions.run, chain.unit.unit_id, after.attempts, chain.prompt, errors, 0.0)
             return after, store(new)
-        if (why := self._too_large(result)) is None:
+        if (why := self._never_taken(result)) is None:
             self._failed[got] += is_first
             return chain, None
         self._set_aside += is_first
         state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, why)
         return chain._replace(is_open=False), settle_units(run.questions.run, [state])
 
-    def _too_large(self, result: dict[str, Any]) -> str | None:
+    def _never_taken(self, result: dict[str, Any]) -> str | None:
         """Return why the model can never answer a request that was refused; None where it may."""
         response = result.get("response") or {}
         answer = Answer(response.get("status_code") or 0, {}, json.dumps(response.get("body")).encode())

@@ -12,6 +12,7 @@ from kglift.plan import Asking
 
 BatchFile = Annotated[Path, typer.Option("--file", metavar="FILE.jsonl", help="The batch file, or its results.")]
 _PROVIDER = "openai_api"
+_END = "no question is open in any step; `kglift extract` makes the facts, and asks only what was set aside"
 
 
 def register(app: typer.Typer) -> None:
@@ -52,9 +53,6 @@ def batch_read(asking: Asking, file: BatchFile, as_json: AsJson = False) -> None
         say(f"{_place(found.next)}: {found.next.open} questions are open; `kglift extract batch-write` writes them")
     else:
         say(_END)
-
-
-_END = "no question is open in any step; `kglift extract` makes the facts, and asks only what was set aside"
 
 
 def _place(step: Any) -> str:

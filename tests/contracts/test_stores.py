@@ -1,6 +1,5 @@
 """Run the store contract on every member of the registry."""
 
-import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +9,10 @@ import pytest
 from db.store import GraphStore
 from tests.contracts.store import StoreContract
 from tests.contracts.store_questions import RunContract, SavedQueryContract
-from tests.db.servers import wiped
-
-
-def _fields(store: type[GraphStore]) -> set[str]:
-    return {field.name for field in dataclasses.fields(store.Config)}
-
+from tests.db.servers import config_fields, empty_store
 
 _MEMBERS = [
-    pytest.param(store, id=name, marks=[pytest.mark.slow] if "uri" in _fields(store) else [])
+    pytest.param(store, id=name, marks=[pytest.mark.slow] if "uri" in config_fields(store) else [])
     for name, store in GraphStore.members().items()
 ]
 
@@ -32,15 +26,4 @@ class TestStores(StoreContract, SavedQueryContract, RunContract):
         self, member: type[GraphStore], tmp_path: Path, request: pytest.FixtureRequest
     ) -> Callable[[], GraphStore]:
         counter = itertools.count()
-
-        def new() -> GraphStore:
-            fields = _fields(member)
-            if "uri" in fields:
-                uri = request.getfixturevalue("neo4j_uri")
-                wiped(uri)
-                return member(member.Config(uri=uri))
-            if "path" in fields:
-                return member(member.Config(path=tmp_path / f"store-{next(counter)}"))
-            return member(member.Config())
-
-        return new
+        return lambda: empty_store(member, tmp_path / f"store-{next(counter)}", request)

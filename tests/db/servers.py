@@ -1,5 +1,6 @@
 """A real Neo4j for tests: `NEO4J_URI` if set, else one of our own on a free port in a temporary home."""
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import neo4j
 import pytest
 
 from db import server
+from db.store import GraphStore
 
 FAST_START = server.QUICK_START
 
@@ -44,6 +46,21 @@ def wiped(uri: str) -> None:
     with neo4j.GraphDatabase.driver(uri, auth=_auth()) as driver:
         driver.execute_query("MATCH ()-[r]->() DELETE r", database_="neo4j")
         driver.execute_query("MATCH (n) DELETE n", database_="neo4j")
+
+
+def config_fields(member: type[GraphStore]) -> set[str]:
+    """Return the names of a store's settings."""
+    return {field.name for field in dataclasses.fields(member.Config)}
+
+
+def empty_store(member: type[GraphStore], path: Path, request: pytest.FixtureRequest) -> GraphStore:
+    """Open a store by its settings: one with a `uri` gets an emptied server, one with a `path` a new file."""
+    fields = config_fields(member)
+    if "uri" in fields:
+        uri = request.getfixturevalue("neo4j_uri")
+        wiped(uri)
+        return member(member.Config(uri=uri))
+    return member(member.Config(path=path) if "path" in fields else member.Config())
 
 
 def _start(home: Path, password: str | None) -> server.Server:

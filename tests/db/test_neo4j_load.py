@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import neo4j
 import numpy as np
@@ -159,9 +160,9 @@ def test_what_made_a_result_fail_is_what_is_raised() -> None:
     def work(tx: object) -> None:
         raise ResultFailedError(None, "The result has failed.") from ClientError("Property value is too large")
 
-    session = SimpleNamespace(execute_write=lambda work, *arguments: work(None, *arguments))
+    session: Any = SimpleNamespace(execute_write=lambda work, *arguments: work(None, *arguments))
     with pytest.raises(ClientError, match="Property value is too large"):
-        _commit_in_turn(session, threading.Lock(), work)  # type: ignore[arg-type]
+        _commit_in_turn(session, threading.Lock(), work)
 
 
 def test_the_server_gets_a_pause_after_every_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +177,8 @@ def test_the_server_gets_a_pause_after_every_refusal(monkeypatch: pytest.MonkeyP
 
     rows = pa.table({"entity_id": ["a", "b", "c", "d"]})
     batch = Batch((Group("entities", "no statement", rows),))
-    session = SimpleNamespace(execute_write=refuse)
-    refused = list(_bisect(session, threading.Lock(), batch, refusal))  # type: ignore[arg-type]
+    session: Any = SimpleNamespace(execute_write=refuse)
+    refused = list(_bisect(session, threading.Lock(), batch, refusal))
     assert [r.row["entity_id"] for r in refused] == ["a", "b", "c", "d"]
     assert pauses == [_PAUSE_S] * (len(refusals) + 1)  # the first refusal was that of the whole batch
 

@@ -154,8 +154,8 @@ def test_a_part_that_several_names_have_is_ambiguous() -> None:
 
 @pytest.mark.parametrize("sequel", ["Rocky II", "Rocky 2", "Rocky III"])
 def test_a_sequel_is_not_like_the_first_film(sequel: str) -> None:
-    encode = lambda some: np.ones((len(some), 2), np.float32)  # noqa: E731
-    assert Catalogue({"i1": "Rocky"}, Likeness(0.3, 0.3, encode)).ground(sequel).entity_id is None
+    likeness = Likeness(0.3, 0.3, lambda some: np.ones((len(some), 2), np.float32))
+    assert Catalogue({"i1": "Rocky"}, likeness).ground(sequel).entity_id is None
     assert Catalogue({"i1": "Rocky"}, Likeness(0.3)).ground("Rockyy").entity_id == "i1"
 
 

@@ -1,6 +1,5 @@
 """Every method on real data, answered by what a small local model said: its graph is stored, read back and counted."""
 
-import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from extract.providers.replay import Replay
 from extract.steps import extract_steps
 from kg.check import check
 from kg.graph import Graph, concat
-from tests.db.servers import wiped
+from tests.db.servers import empty_store
 from tests.extract.real_samples import REPLIES, SAMPLES, sample
 
 pytestmark = pytest.mark.slow
@@ -43,13 +42,7 @@ def extracted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(params=GraphStore.members().values(), ids=GraphStore.members())
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> GraphStore:
     """Return an empty store of each kind; Neo4j skips where no server can be had."""
-    member = request.param
-    fields = {field.name for field in dataclasses.fields(member.Config)}
-    if "uri" in fields:
-        uri = request.getfixturevalue("neo4j_uri")
-        wiped(uri)
-        return member(member.Config(uri=uri))  # type: ignore[no-any-return]
-    return member(member.Config(path=tmp_path / "store") if "path" in fields else member.Config())  # type: ignore[no-any-return]
+    return empty_store(request.param, tmp_path / "store", request)
 
 
 def test_no_method_is_left_out() -> None:

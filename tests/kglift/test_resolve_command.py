@@ -1,6 +1,7 @@
 """`kglift resolve` is a dry run whose decisions `kglift fuse` applies and `kglift unmerge` takes back."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,11 @@ def test_an_encoder_is_asked_about_titles_that_an_extraction_does_not_find(
     said = {"unit": "item:1", "text": json.dumps({"similar_to": ["Our star"]})}
     (tmp_path / "said.jsonl").write_text(json.dumps(said), encoding="utf-8")
     monkeypatch.setattr(fusing, "fetch", lambda name, _tell: tmp_path / name)
-    sun = lambda texts: np.array([[1.0, 9.0 * (t in ("sun", "our star"))] for t in texts], np.float32)  # noqa: E731
-    monkeypatch.setattr("extract.encode.SentenceEncoder", lambda _folder, _memory: sun)
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        return np.array([[1.0, 9.0 * (text in ("sun", "our star"))] for text in texts], np.float32)
+
+    monkeypatch.setattr("extract.encode.SentenceEncoder", lambda _folder, _memory: encode)
     ask = ("extract", tmp_path / "base", "--provider", "replay", "--llm", f"path={tmp_path}/said.jsonl", "--quiet")
     ask += ("--ledger", tmp_path / "ledger", "--set", 'relations=["similar_to"]', "--set", "max_items=1", "--json")
     run(*ask, "-o", tmp_path / "without")
