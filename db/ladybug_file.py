@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ladybug
+import ladybug._lbug  # as a module of its own: else its symbols are everybody's, and llama.cpp aborts on them
 
 from db.errors import StoreFormatError, StoreUnreachableError, StoreWriteError
 from kg.errors import ConfigError

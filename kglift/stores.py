@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import xllamacpp  # noqa: F401  the process aborts where llama.cpp is loaded after LadybugDB has opened a file
-
 import db
 from db.errors import StoreUnreachableError
 from db.ladybug_store import LadybugConfig, LadybugStore

@@ -81,3 +81,17 @@ def test_a_store_in_use_is_neither_dumped_nor_replaced(store: LadybugStore, tmp_
             store.file.restore(tmp_path / "kept", overwrite=True)
         process.kill()
     assert store.read().equals(toy_graph())
+
+
+def test_llama_cpp_may_be_loaded_after_a_store_was_used(store: LadybugStore) -> None:
+    program = f"""
+from db.ladybug_store import LadybugConfig, LadybugStore
+from pathlib import Path
+store = LadybugStore(LadybugConfig(Path({str(store.path)!r})))
+before = store.read()
+import xllamacpp
+assert "json" in xllamacpp.json_schema_to_grammar('{{"type": "object"}}')
+assert store.read().equals(before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

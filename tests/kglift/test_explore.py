@@ -14,7 +14,6 @@ from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-import kglift.stores  # noqa: F401  llama.cpp comes before LadybugDB opens a file
 from db import saved_queries
 from db.ladybug_store import LadybugConfig, LadybugStore
 from kg.files import write_graph

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch_geometric.loader import LinkLoader, NodeLoader
 
-import kglift.stores  # noqa: F401  llama.cpp comes before LadybugDB opens a file
 from db.ladybug_store import LadybugConfig, LadybugStore
 from db.neo4j_store import Neo4jConfig, Neo4jStore
 from db.store import GraphStore

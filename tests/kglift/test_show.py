@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import kglift.stores  # noqa: F401  llama.cpp comes before LadybugDB opens a file
 from db.ladybug_store import LadybugConfig, LadybugStore
 from db.memory_store import MemoryStore
 from db.neo4j_store import Neo4jConfig, Neo4jStore
