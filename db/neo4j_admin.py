@@ -107,6 +107,8 @@ def dump(home: Home, file: Path) -> None:
 def restore(home: Home, file: Path, *, overwrite: bool = False) -> None:
     """Make the database again from what `dump` wrote, by `neo4j-admin database load`.
 
+    What is replaced is kept until the new one is whole, so the disk needs room for both.
+
     Raises:
         StoreFormatError: if the file is no dump.
         StoreWriteError: if the database is not empty and `overwrite` is not given.
@@ -120,7 +122,8 @@ def restore(home: Home, file: Path, *, overwrite: bool = False) -> None:
     with stopped(home), tempfile.TemporaryDirectory(dir=home.folder, prefix="restore-") as folder:
         (Path(folder) / f"{_DATABASE}.dump").symlink_to(file.absolute())
         try:
-            _admin(home, "load", _DATABASE, f"--from-path={folder}", "--overwrite-destination=true")
+            with _set_aside(home, Path(folder)):
+                _admin(home, "load", _DATABASE, f"--from-path={folder}")
         except StoreWriteError as error:
             msg = f"`{file}` was not restored: {error}; give a file that `dump` wrote"
             raise StoreFormatError(msg) from error
@@ -185,10 +188,29 @@ def _finish(session: neo4j.Session) -> None:
     session.run("MATCH (f:Feature) WHERE f.vector IS NULL SET f.vector = []").consume()  # CSV has no empty list
 
 
+@contextmanager
+def _set_aside(home: Home, folder: Path) -> Iterator[None]:
+    """Move the database away, and back again if the work fails: the tool removes it before it reads the dump."""
+    parts = [(part, folder / part.parent.name) for part in _parts(home) if part.exists()]
+    for part, kept in parts:
+        part.rename(kept)
+    try:
+        yield
+    except BaseException:
+        _remove_database(home)
+        for part, kept in parts:
+            kept.rename(part)
+        raise
+
+
 def _database(home: Home) -> Path:
     return home.folder / "data" / "databases" / _DATABASE
 
 
+def _parts(home: Home) -> tuple[Path, Path]:
+    return _database(home), home.folder / "data" / "transactions" / _DATABASE
+
+
 def _remove_database(home: Home) -> None:
-    for folder in (_database(home), home.folder / "data" / "transactions" / _DATABASE):
-        shutil.rmtree(folder, ignore_errors=True)
+    for part in _parts(home):
+        shutil.rmtree(part, ignore_errors=True)

@@ -77,10 +77,16 @@ def test_bulk_dump_and_restore(home: Home, neo4j_uri: str, tmp_path: Path) -> No
         bulk_load(home, hostile_graph())
     with pytest.raises(StoreWriteError, match="is not empty, and this would replace it; give --overwrite"):
         restore(home, tmp_path / "kept.dump")
+    (tmp_path / "cut.dump").write_bytes((tmp_path / "kept.dump").read_bytes()[:-100])
+    with pytest.raises(StoreFormatError, match=r"cut\.dump` was not restored: .*; the database is as it was"):
+        restore(home, tmp_path / "cut.dump", overwrite=True)
+    with Neo4jStore(Neo4jConfig(uri=running.bolt_uri)) as store:
+        assert store.read().equals(graph)
     wiped(running.bolt_uri)
     restore(home, tmp_path / "kept.dump", overwrite=True)
     with Neo4jStore(Neo4jConfig(uri=running.bolt_uri)) as store:
         assert store.read().equals(graph)
+    assert [p.name for p in home.folder.iterdir() if p.name.startswith("restore-")] == []
 
 
 @pytest.mark.slow
