@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self
@@ -121,6 +121,19 @@ def followed(items: Iterable[str], links: Mapping[tuple[str, str], Chain]) -> It
     for one, other in sorted(links):
         if one in place and other in place and place[one] < place[other]:
             yield one, other
+
+
+def recalled(
+    histories: Mapping[str, Sequence[str]], links: Mapping[tuple[str, str], Chain], proposed: Sequence[Chain]
+) -> Iterator[Chain]:
+    """Yield, for each user, the known links that the user's own chains do not say already."""
+    said = defaultdict[str, set[tuple[str, str]]](set)
+    for chain in proposed:
+        said[chain.user] |= set(pairwise(chain.items))
+    for user, items in histories.items():
+        for link in followed(items, links):
+            if link not in said[user]:
+                yield Chain(link, links[link].reason, user, source=links[link].source)
 
 
 def graph_of_chains(rows: Rows, known: Graph) -> Graph:

@@ -1,10 +1,9 @@
 """`llmrg`: chains of reasons through a user's history, verified, extended, and kept as ordered hyperedges."""
 
-from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from operator import attrgetter
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -26,6 +25,7 @@ from extract.reasoning import (
     links_of,
     masked_place,
     no_rows,
+    recalled,
 )
 from kg.graph import Graph
 
@@ -134,10 +134,8 @@ class LLMRG(Method, name="llmrg"):
         """
         c = self.config
         histories = train_histories(graph)
-        users = most_active(histories, c.min_interactions, c.max_users)
-        n_group = -(-len(users) // c.n_rounds)
         words, links = Words(graph), links_of(chains_of(graph, CHAIN), c.min_score / 100)
-        for user in users[self._group * n_group : (self._group + 1) * n_group]:
+        for user in self._users(histories):
             items = histories[user][-c.n_items :]
             known = {item for link in followed(items, links) for item in link}
             left = [item for item in items if item not in known]
@@ -172,12 +170,13 @@ class LLMRG(Method, name="llmrg"):
         """Verify what this group gave; then ask the next group, and after the last extend what stands.
 
         Args:
-            known: not needed.
+            known: its train interactions.
         """
         after: Method | None = _Extend(self.config) if self.config.n_imagined else None
         if self._group + 1 < self.config.n_rounds:
             after = LLMRG(self.config, self._group + 1)
-        return _Fill(self.config, REASONING, after)
+        users = set(self._users(train_histories(known)))
+        return _Fill(self.config, REASONING, after, lambda chain: chain.user in users)
 
     def later_steps(self, graph: Graph) -> Sequence[tuple[str, int]]:
         """Bound the steps: a user has at most `max_chains` chains, a chain at most `n_imagined` imagined items.
@@ -208,8 +207,8 @@ class LLMRG(Method, name="llmrg"):
         users = most_active(histories, self.config.min_interactions, self.config.max_users)
         of_chain: dict[tuple[str, ...], set[str]] = defaultdict(set)
         proposed = chains_of(found, REASONING)
-        recalled = _recalled({u: histories[u][-self.config.n_items :] for u in users}, verdicts.links, proposed)
-        for chain in verdicts.standing([*proposed, *recalled]):
+        recalls = recalled({u: histories[u][-self.config.n_items :] for u in users}, verdicts.links, proposed)
+        for chain in verdicts.standing([*proposed, *recalls]):
             of_chain[chain.items].add(chain.user)
             add_chain(rows, REASONING, chain)
         for chain in chains_of(found, CHAIN):
@@ -223,6 +222,12 @@ class LLMRG(Method, name="llmrg"):
                 else:
                     add_chain(rows, DIVERGENCE, chain.changed(user=user))
         return graph_of_chains(rows, known), [*verdicts.rejected, *rejected]
+
+    def _users(self, histories: dict[str, list[str]]) -> list[str]:
+        """Return the users of this group."""
+        users = most_active(histories, self.config.min_interactions, self.config.max_users)
+        n_group = -(-len(users) // self.config.n_rounds)
+        return users[self._group * n_group : (self._group + 1) * n_group]
 
 
 class _Verdicts:
@@ -249,30 +254,28 @@ class _Verdicts:
                 )
 
 
-def _recalled(
-    histories: Mapping[str, Sequence[str]], links: Mapping[tuple[str, str], Chain], proposed: Sequence[Chain]
-) -> Iterator[Chain]:
-    """Yield, for each user, the known links that the user's own chains do not say already."""
-    said = defaultdict[str, set[tuple[str, str]]](set)
-    for chain in proposed:
-        said[chain.user] |= set(pairwise(chain.items))
-    for user, items in histories.items():
-        for link in followed(items, links):
-            if link not in said[user]:
-                yield Chain(link, links[link].reason, user, source=links[link].source)
-
-
 class _Step(Method):
-    """A step after the first: it asks about chains, each once."""
+    """A step after the first: it asks about chains, each once, and of its own round only.
 
-    def __init__(self, config: LLMRG.Config, after: Method | None) -> None:
+    Args:
+        config: of the method.
+        relation: of these chains.
+        after: the step that follows.
+        is_own: says whether a chain is of this round.
+    """
+
+    def __init__(
+        self, config: LLMRG.Config, relation: str, after: Method | None, is_own: Callable[[Chain], bool]
+    ) -> None:
         super().__init__(config)
-        self._after = after
+        self._relation, self._after, self._is_own = relation, after, is_own
         self._known: tuple[Graph, dict[str, Chain], Words] | None = None
 
-    @abstractmethod
     def asked(self, graph: Graph) -> dict[str, Chain]:
-        """Return the chains to ask about, by key."""
+        """Return the chains to ask about, by key: those that nobody judged, nor set aside in an earlier round."""
+        chains = chains_of(graph, self._relation)
+        earlier = [chain for chain in chains if not self._is_own(chain)]
+        return distinct(chains, {chain.items for chain in (*chains_of(graph, CHAIN), *earlier)})
 
     def then(self, known: Graph) -> Method | None:
         return self._after
@@ -298,13 +301,6 @@ class _Fill(_Step):
     prompt = "llmrg_fill.v1"
     Reply = create_model("LlmrgFill", __config__=_STRICT, title=(_Title, ...))
 
-    def __init__(self, config: LLMRG.Config, relation: str, after: Method | None) -> None:
-        super().__init__(config, after)
-        self._relation = relation
-
-    def asked(self, graph: Graph) -> dict[str, Chain]:
-        return distinct(chains_of(graph, self._relation), {chain.items for chain in chains_of(graph, CHAIN)})
-
     def units(self, graph: Graph) -> Iterator[Unit]:
         for key, chain in self.chains(graph).items():
             masked = masked_place(chain)
@@ -323,7 +319,7 @@ class _Fill(_Step):
         return Facts(rows)
 
     def then(self, known: Graph) -> Method:
-        return _Score(self.config, self._after)
+        return _Score(self.config, _FILL, self._after, self._is_own)
 
 
 class _Score(_Step):
@@ -332,9 +328,6 @@ class _Score(_Step):
     name = "llmrg_score"
     prompt = "llmrg_score.v1"
     Reply = create_model("LlmrgScore", __config__=_STRICT, score=(Annotated[int, Field(ge=0, le=100)], ...))
-
-    def asked(self, graph: Graph) -> dict[str, Chain]:
-        return distinct(chains_of(graph, _FILL), {chain.items for chain in chains_of(graph, CHAIN)})
 
     def units(self, graph: Graph) -> Iterator[Unit]:
         for key, chain in self.chains(graph).items():
@@ -355,7 +348,8 @@ class _Extend(_Step):
     prompt = "llmrg_extend.v1"
 
     def __init__(self, config: LLMRG.Config) -> None:
-        super().__init__(config, _Fill(config, _EXTENSION, None))
+        is_extended = attrgetter("is_extended")
+        super().__init__(config, REASONING, _Fill(config, _EXTENSION, None, is_extended), is_extended)
         titles: Any = Annotated[list[_Title], Field(max_length=config.n_imagined, json_schema_extra=_AT_LEAST_ONE)]
         self.Reply = create_model("LlmrgExtension", __config__=_STRICT, titles=(titles, ...))
 

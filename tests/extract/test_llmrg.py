@@ -141,6 +141,20 @@ def test_an_unverified_chain_is_dropped_and_counted(tmp_path: Path) -> None:
     assert {k: r.count for k, r in result.summary.rejects.items()} == {"placeholder": 1, "unverified": 1}
 
 
+def test_a_chain_that_was_set_aside_is_asked_about_and_counted_in_one_round_only(tmp_path: Path) -> None:
+    good = answers([_SPACE], "none of them", 80)
+
+    def failing(request: Request) -> str:
+        return "no" if "score" in request.schema["properties"] else good(request)
+
+    result, provider = run(tmp_path, films("123", "123", "123"), failing, n_rounds=3)
+    s = result.summary
+    assert kinds(provider) == {"chains": 1, "title": 1, "score": 3}, "three attempts"
+    assert (s.set_aside, s.total) == (1, 5)
+    assert s.set_aside_reasons["invalid_json"].count == 1
+    assert s.cached + s.asked == s.total
+
+
 def test_what_is_no_chain_is_rejected_with_its_reason() -> None:
     method = LLMRG(LLMRG.Config())
     unit = Unit("u1", {}, (("u1", "i1"), ("u1", "i2"), ("u1", "i3")))
