@@ -1,5 +1,6 @@
 """Asking an LLM on behalf of a command or a stage: method and provider by name."""
 
+from collections.abc import Callable
 from functools import partial
 
 from extract.batch import Batch
@@ -20,18 +21,19 @@ from kglift.plan import Asking
 from kglift.settings import open_provider, resolve_llm
 
 
-def ask(asking: Asking, progress: Progress) -> Extraction:
+def ask(asking: Asking, progress: Progress, tell: Callable[[str], None] = lambda _terms: None) -> Extraction:
     """Run one extraction method over a split graph.
 
     Args:
         asking: what is asked, by whom.
         progress: told after each unit.
+        tell: called with licence terms before something is downloaded.
 
     Raises:
         LeakError: if something outside `train` would be shown.
         ExtractError: as `extract.steps.extract_steps`.
     """
-    graph, method = _prepare(asking)
+    graph, method = _prepare(asking, tell)
     resolved = resolve_llm(asking.llm)
     if not asking.on_ray:
         return extract_steps(method, graph, open_provider(resolved), asking.ledger, asking.engine, progress)
@@ -42,13 +44,13 @@ def ask(asking: Asking, progress: Progress) -> Extraction:
         provider.shut_down()
 
 
-def price(asking: Asking) -> Estimate:
+def price(asking: Asking, tell: Callable[[str], None] = lambda _terms: None) -> Estimate:
     """Say what an extraction may cost, as `ask` would pay it; nothing is sent."""
-    graph, method = _prepare(asking)
+    graph, method = _prepare(asking, tell)
     return estimate(method, graph, open_provider(resolve_llm(asking.llm)), asking.ledger, asking.engine)
 
 
-def batch(asking: Asking) -> Batch:
+def batch(asking: Asking, tell: Callable[[str], None] = lambda _terms: None) -> Batch:
     """Return an extraction by way of a batch endpoint.
 
     Raises:
@@ -58,17 +60,17 @@ def batch(asking: Asking) -> Batch:
     if not isinstance(provider, OpenAIAPI):
         msg = f"the provider `{provider.name}` has no batch endpoint; take `openai_api`"
         raise SettingError(msg)
-    graph, method = _prepare(asking)
+    graph, method = _prepare(asking, tell)
     return Batch(method, graph, provider, asking.ledger, asking.engine)
 
 
-def _prepare(asking: Asking) -> tuple[Graph, Method]:
+def _prepare(asking: Asking, tell: Callable[[str], None]) -> tuple[Graph, Method]:
     step = asking.step
     cls = Method.find(step.method)
     config = build_config(cls.Config, step.config, where=f"the configuration of method `{step.method}`")
     method = cls(config)
     if getattr(config, "min_meaning", 1.0) < 1.0:
-        method.encode = sentence_encoder()
+        method.encode = sentence_encoder(tell)
     graph = read_graph(asking.graph_dir)
     assert_no_leak(graph)
     return graph, method

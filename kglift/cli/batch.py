@@ -30,7 +30,7 @@ def batch_write(asking: Asking, file: BatchFile, as_json: AsJson = False) -> Non
     """
     from kglift.asking import batch
 
-    step = batch(asking).write(file)
+    step = batch(asking, say).write(file)
     if as_json:
         print_json(step.to_dict())
     elif step.open:
@@ -43,7 +43,7 @@ def batch_read(asking: Asking, file: BatchFile, as_json: AsJson = False) -> None
     """Put the results of a batch into the ledger, and say what is open next."""
     from kglift.asking import batch
 
-    found = batch(asking).read(file)
+    found = batch(asking, say).read(file)
     if as_json:
         print_json(found.to_dict())
         return

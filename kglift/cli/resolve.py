@@ -49,7 +49,7 @@ def resolve(
     if as_json:
         print_json({"decisions": rows, "too_large": found.too_large, "ambiguous": found.ambiguous})
         return
-    _print("entities would go", rows)
+    _print("would go", rows)
     say(f"{len(found.too_large)} groups are too large and {len(found.ambiguous)} ambiguous: none of them is merged")
 
 
@@ -88,11 +88,11 @@ def unmerge(
     if as_json:
         print_json({"back": back, "still_merged": still})
         return
-    _print("entities are apart again" if out else "entities would be apart again", back)
+    _print("apart again" if out else "would be apart again", back)
 
 
 def _print(title: str, rows: list[dict[str, str]]) -> None:
     more = f", the first {_N_SHOWN}" if len(rows) > _N_SHOWN else ""
-    print_rows(
-        f"{len(rows)} {title}{more}", ["entity", "goes into", "why"], (list(row.values()) for row in rows[:_N_SHOWN])
-    )
+    what = "entity" if len(rows) == 1 else "entities"
+    shown = (list(row.values()) for row in rows[:_N_SHOWN])
+    print_rows(f"{len(rows)} {what} {title}{more}", ["entity", "goes into", "why"], shown)

@@ -46,7 +46,7 @@ def test_merges_are_shown_and_taken_back(tmp_path: Path, capsys: pytest.CaptureF
     capsys.readouterr()
     run("unmerge", *places)
     shown = capsys.readouterr().out
-    assert "1 entities would be apart again" in shown
+    assert "1 entity would be apart again" in shown
     assert "letters 0." in shown
     run("unmerge", *places, "-o", tmp_path / "apart", "--only", "mood:darkk", "--json")
     found = json.loads(capsys.readouterr().out)
