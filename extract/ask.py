@@ -6,14 +6,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from extract.chain import Chain, Questions, storable
+from extract.budget import Budget
+from extract.chain import Chain, Questions, stored_reply
 from extract.commits import Commits
 from extract.engine_config import EngineConfig
-from extract.errors import PassingProviderError, RefusedUnitError, TerminalProviderError, UnitError
+from extract.errors import PassingProviderError, TerminalProviderError, UnitError
 from extract.ledger import Ledger
-from extract.ledger_rows import SET_ASIDE, Entry, NewReply, StoredReply, UnitState
+from extract.ledger_rows import SET_ASIDE, Entry, NewReply, UnitState
 from extract.method import Unit
-from extract.pace import Budget, Pace, n_prompt_tokens, n_tokens
+from extract.pace import Pace, n_prompt_tokens
 from extract.provider import Completion, Provider, Request
 from extract.senders import Senders
 from extract.time_limit import TimeLimit
@@ -24,6 +25,7 @@ _GRACE_ON_INTERRUPT_S = 5.0
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 60.0
 _POLL_S = 0.05
+_POLL_BUDGET_S = 0.2
 _PULSE_S = 1.0
 _GIVE_UP_AFTER = 3
 _YIELD_EVERY = 64
@@ -64,18 +66,18 @@ class Asker:
         ledger: keeps the replies.
         config: how many, how fast, how long.
         pace: spaces the requests.
-        budget: stops before too much is spent.
     """
 
     def __init__(
-        self, questions: Questions, provider: Provider, ledger: Ledger, config: EngineConfig, pace: Pace, budget: Budget
+        self, questions: Questions, provider: Provider, ledger: Ledger, config: EngineConfig, pace: Pace
     ) -> None:
         self._questions, self._provider, self._ledger, self._config = questions, provider, ledger, config
-        self._pace, self._budget = pace, budget
+        self._pace = pace
         wanted = config.max_in_flight or provider.max_in_flight
         self._n_slots = max(1, min(wanted, provider.max_in_flight))
         self._senders, self._limit = Senders(self._n_slots, self._send_once), TimeLimit(config.timeout_s)
         self._commits = Commits(ledger, questions.run)
+        self._budget = Budget(config, questions.model, ledger.runner, self._commits.write)
         self.counts = Asked()
 
     async def run(self, units: Iterator[Unit], total: int, progress: Progress) -> None:
@@ -162,14 +164,21 @@ class Asker:
 
     async def _ask(self, chain: Chain) -> Chain:
         request = self._questions.request(chain)
+        while not await self._budget.reserve(request):
+            await asyncio.sleep(_POLL_BUDGET_S)
+            self._check_stopping()
         began = time.monotonic()
-        completion = await self._send(request)
-        tokens = completion.n_prompt_tokens, completion.n_completion_tokens
-        reply = StoredReply(chain.key, storable(completion.text), completion.is_cut_off, *tokens)
+        try:
+            completion = await self._send(request)
+        except (UnitError, PassingProviderError):
+            await self._commits.write(Entry(also=self._budget.release(request)))
+            raise
+        reply = stored_reply(chain.key, completion)
         answered, errors = self._questions.answered(chain, reply)
         run, seconds = self._questions.run, time.monotonic() - began
         new = NewReply(reply, run, chain.unit.unit_id, answered.attempts, request.prompt, errors, seconds)
-        await self._commits.write(Entry(store=new, release="" if answered.is_open else chain.first_key))
+        released = "" if answered.is_open else chain.first_key
+        await self._commits.write(Entry(store=new, release=released, also=self._budget.release(request)))
         self._count(completion)
         return answered
 
@@ -186,18 +195,13 @@ class Asker:
             self.counts.retries += 1
 
     async def _send_once(self, request: Request) -> Completion:
-        n_prompt = n_prompt_tokens(request)
-        estimate = n_prompt + request.max_tokens
+        estimate, used = n_prompt_tokens(request) + request.max_tokens, 0
         self._check_stopping()
-        await self._budget.reserve(n_prompt, request.max_tokens)
-        used = (0, 0)
         try:
             await self._pace.turn(estimate)
             self._check_stopping()
             completion = await self._complete(request)
-            used = completion.n_prompt_tokens, completion.n_completion_tokens
-            if not any(used):
-                used = n_prompt, n_tokens(completion.text)
+            used = completion.n_prompt_tokens + completion.n_completion_tokens
         except TerminalProviderError:
             self.counts.stopping = True  # at once: whoever waits for its turn must not send
             raise
@@ -206,8 +210,7 @@ class Asker:
                 self._pace.pause(error.retry_after_s)
             raise
         finally:
-            self._budget.settle((n_prompt, request.max_tokens), used)
-            self._pace.give_back(estimate - sum(used))
+            self._pace.give_back(estimate - used)
         return completion
 
     async def _complete(self, request: Request) -> Completion:
@@ -246,16 +249,9 @@ class Asker:
                     f"after {self._config.max_retries} retries; every answer so far is kept, run again later"
                 )
                 raise error
-        state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, f"{reason_of(error)}: {error}")
+        state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, f"{error.reason}: {error}")
         await self._commits.write(Entry(settle=state))
         self._finish(chain, was_asked=True)
-
-
-def reason_of(error: Exception) -> str:
-    """Return the code under which an error that set a unit aside is counted."""
-    if isinstance(error, RefusedUnitError):
-        return "filtered"
-    return "too_large" if isinstance(error, UnitError) else "no_answer"
 
 
 def _backoff_s(attempt: int, asked_for_s: float | None) -> float:

@@ -10,13 +10,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from extract.ask import reason_of
-from extract.chain import Chain, storable
-from extract.chat_api import Answer, completion_of, refusal
+from extract.chain import Chain, stored_reply
+from extract.chat_api import Answer, completion_of, concession, refusal
 from extract.engine import EngineConfig, StepRun
 from extract.errors import PassingProviderError, UnitError
 from extract.ledger import Ledger
@@ -24,14 +24,13 @@ from extract.ledger_rows import (
     SET_ASIDE,
     NewReply,
     Operation,
-    StoredReply,
     UnitState,
     meet_units,
     settle_units,
     store,
 )
 from extract.method import Method
-from extract.provider import Completion
+from extract.provider import Completion, Request
 from extract.providers.openai_api import OpenAIAPI
 from extract.steps import reached_steps
 from kg.errors import FileFormatError, WriteError
@@ -107,13 +106,12 @@ class Batch:
         Raises:
             LeakError: if a unit shows an interaction that is not in `train`; nothing was written.
             PromptError: if a unit's variables do not fit the prompt.
-            WriteError: if the folder of the file does not exist.
+            WriteError: if the folder of the file does not exist, or the disk is full or read-only.
         """
         if not path.parent.is_dir():
             msg = f"cannot write `{path}`: there is no folder `{path.parent}`; make it, or choose another place"
             raise WriteError(msg)
-        partial = path.with_name(f".{path.name}.partial")
-        with Ledger(self._ledger_path) as ledger, partial.open("w", encoding="utf-8") as out:
+        with Ledger(self._ledger_path) as ledger, _written_whole(path) as out:
             step = BatchStep("", 0, 0)
             for number, run in enumerate(self._reached(ledger), start=1):
                 run.check()
@@ -121,9 +119,6 @@ class Batch:
                 step = BatchStep(run.method.name if n_requests else "", number, n_requests)
                 if n_requests:
                     break
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
         return step
 
     def read(self, path: Path) -> BatchRead:
@@ -136,7 +131,7 @@ class Batch:
             msg = f"there is no file of results `{path}`; fetch it from the provider, and give its path"
             raise FileFormatError(msg)
         with path.open("rb") as results, Ledger(self._ledger_path) as ledger:
-            reading, step = _Reading(results, path, self._provider.model), BatchStep("", 0, 0)
+            reading, step = _Reading(results, path, self._provider), BatchStep("", 0, 0)
             for number, run in enumerate(self._reached(ledger), start=1):
                 run.check()
                 n_open = reading.take_step(run)
@@ -163,8 +158,8 @@ class Batch:
 class _Reading:
     """Takes the results that open questions wait for, and counts what becomes of them."""
 
-    def __init__(self, results: BinaryIO, path: Path, model: str) -> None:
-        self._results, self._places, self._model = results, _index(results, path), model
+    def __init__(self, results: BinaryIO, path: Path, provider: OpenAIAPI) -> None:
+        self._results, self._places, self._provider = results, _index(results, path), provider
         self._taken: set[str] = set()
         self._stored = self._set_aside = 0
         self._failed = Counter[str]()
@@ -199,36 +194,64 @@ class _Reading:
         self._taken.add(chain.key)
         self._results.seek(place)
         result = json.loads(self._results.readline())
-        got = _completion(result)
+        got = _completion(result, run.questions.request(chain))
         if isinstance(got, Completion):
-            tokens = got.n_prompt_tokens, got.n_completion_tokens
-            reply = StoredReply(chain.key, storable(got.text), got.is_cut_off, *tokens)
+            reply = stored_reply(chain.key, got)
             after, errors = run.questions.answered(chain, reply)
             self._stored += is_first
             new = NewReply(reply, run.questions.run, chain.unit.unit_id, after.attempts, chain.prompt, errors, 0.0)
             return after, store(new)
-        if (why := self._never_taken(result)) is None:
-            self._failed[got] += is_first
+        answer = _answer(result)
+        if (why := self._never_taken(answer)) is None:
+            self._failed[got + self._way_out(answer)] += is_first
             return chain, None
         self._set_aside += is_first
         state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, why)
         return chain._replace(is_open=False), settle_units(run.questions.run, [state])
 
-    def _never_taken(self, result: dict[str, Any]) -> str | None:
+    def _never_taken(self, answer: Answer) -> str | None:
         """Return why the model can never answer a request that was refused; None where it may."""
-        response = result.get("response") or {}
-        answer = Answer(response.get("status_code") or 0, {}, json.dumps(response.get("body")).encode())
-        error = refusal(answer, "the batch", self._model, _NO_KEY)
-        return f"{reason_of(error)}: {error}" if isinstance(error, UnitError) else None
+        error = refusal(answer, "the batch", self._provider.model, _NO_KEY)
+        return f"{error.reason}: {error}" if isinstance(error, UnitError) else None
+
+    def _way_out(self, answer: Answer) -> str:
+        """Return what to set where the form of the request was refused: a batch cannot be sent in another at once."""
+        name = concession(answer, self._provider.conceded)
+        if name is None:
+            return ""
+        return f"; write the batch again with --llm 'concede={json.dumps([*sorted(self._provider.conceded), name])}'"
 
 
-def _completion(result: dict[str, Any]) -> Completion | str:
+@contextmanager
+def _written_whole(path: Path) -> Iterator[TextIO]:
+    """Give a file to write to, which takes the place of `path` if all goes well."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
+    except OSError as error:
+        msg = f"cannot write `{path}`: {error.strerror}; free the disk or choose another place, then write it again"
+        raise WriteError(msg) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _answer(result: dict[str, Any]) -> Answer:
+    response = result.get("response") or {}
+    return Answer(response.get("status_code") or 0, {}, json.dumps(response.get("body")).encode())
+
+
+def _completion(result: dict[str, Any], request: Request) -> Completion | str:
     """Return the answer in a result, or why there is none."""
     response = result.get("response") or {}
     try:
         if result.get("error") or response.get("status_code") != 200:
             return _why(result)
-        return completion_of(response["body"], "the batch")
+        return completion_of(response["body"], "the batch", request)
     except (PassingProviderError, LookupError, TypeError, AttributeError) as error:
         return str(error)[:_MAX_CHARS]
 

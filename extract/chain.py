@@ -13,7 +13,7 @@ from extract.judge import ask_again, judge, judge_last
 from extract.ledger import Ledger
 from extract.ledger_rows import StoredReply
 from extract.method import Method, Unit
-from extract.provider import Request
+from extract.provider import Completion, Request
 from extract.template import Prompt
 
 _AT_ONCE = 64
@@ -146,6 +146,12 @@ class Questions:
         digest = self._same.copy()
         digest.update(prompt.encode())
         return digest.hexdigest()
+
+
+def stored_reply(key: str, completion: Completion) -> StoredReply:
+    """Return a completion as the ledger keeps it."""
+    c = completion
+    return StoredReply(key, storable(c.text), c.is_cut_off, c.n_prompt_tokens, c.n_completion_tokens, c.is_estimated)
 
 
 def storable(text: str) -> str:

@@ -9,17 +9,19 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from extract.errors import PassingProviderError, ProviderError, RefusedUnitError, TerminalProviderError, UnitError
+from extract.pace import n_prompt_tokens, n_tokens
 from extract.provider import Completion, Request
 
 KEY_VARIABLE = "KGLIFT_LLM_API_KEY"
 _MAX_CHARS = 300
+_MOST_TOKENS = 10**9
 _TOO_LONG = re.compile(
     r"context_length_exceeded|maximum context length|context (size|window|length)|too many tokens", re.I
 )
 _FILTERED = re.compile(r"content[_ ](filter|policy|management policy)|moderation", re.I)
 _NO_QUOTA = re.compile(r"insufficient_quota|billing|exceeded your current quota", re.I)
 _TAGS = re.compile(r"<[^>]*>")
-_CONCESSIONS = {  # what a server may refuse, in the order it is given up, and how its refusal reads
+CONCESSIONS = {  # what a server may refuse, in the order it is given up, and how its refusal reads
     "no_schema": re.compile(r"json_schema|response_format|structured|guided|grammar|schema", re.I),
     "no_json_mode": re.compile(r"json_object|response_format", re.I),
     "max_completion_tokens": re.compile(r"max_completion_tokens", re.I),
@@ -88,7 +90,7 @@ def concession(answer: Answer, conceded: Set[str]) -> str | None:
     if not is_about_form(answer):
         return None
     said = answer.text
-    return next((name for name, pattern in _CONCESSIONS.items() if name not in conceded and pattern.search(said)), None)
+    return next((name for name, pattern in CONCESSIONS.items() if name not in conceded and pattern.search(said)), None)
 
 
 def is_about_form(answer: Answer) -> bool:
@@ -96,20 +98,25 @@ def is_about_form(answer: Answer) -> bool:
     return answer.status in (400, 422) and not (_TOO_LONG.search(answer.text) or _FILTERED.search(answer.text))
 
 
-def completion_of(body: Any, place: str) -> Completion:
-    """Read a chat completion.
+def completion_of(body: Any, place: str, request: Request) -> Completion:
+    """Read a chat completion; what it does not say of its tokens is estimated from the length of the texts.
+
+    Args:
+        body: of the answer.
+        place: who sent it.
+        request: what was asked.
 
     Raises:
         PassingProviderError: if it lacks a part.
     """
     try:
         choice, usage = body["choices"][0], body.get("usage") or {}
-        return Completion(
-            choice["message"].get("content") or "",
-            int(usage.get("prompt_tokens") or 0),
-            int(usage.get("completion_tokens") or 0),
-            choice.get("finish_reason") == "length",
-        )
+        text = choice["message"].get("content") or ""
+        said: tuple[Any, Any] = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        n_prompt: int = said[0] if _is_count(said[0]) else n_prompt_tokens(request)
+        n_written: int = said[1] if _is_count(said[1]) else min(n_tokens(text), request.max_tokens)
+        is_cut_off, is_estimated = choice.get("finish_reason") == "length", said != (n_prompt, n_written)
+        return Completion(text, n_prompt, n_written, is_cut_off, is_estimated)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         msg = f"{place} sent an answer without a choice: {json.dumps(body)[:_MAX_CHARS]}; look into the server's log"
         raise PassingProviderError(msg) from error
@@ -164,6 +171,10 @@ def is_strict(schema: Any) -> bool:
         if schema.get("additionalProperties") is not False or required != set(schema["properties"]):
             return False
     return all(is_strict(part) for part in schema.values())
+
+
+def _is_count(said: Any) -> bool:
+    return type(said) is int and 0 < said < _MOST_TOKENS
 
 
 def _schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from extract.ledger_rows import (
 )
 from extract.loop import run_in_loop
 from extract.method import Method, Rejected, Unit
-from extract.pace import Budget, Pace
+from extract.pace import Pace
 from extract.provider import Provider
 from extract.summary import Summary, Tally
 from extract.template import load_prompt
@@ -68,7 +68,6 @@ def extract(
     ledger_path: Path,
     config: EngineConfig = _DEFAULT,
     progress: Progress = silent,
-    earlier_runs: tuple[str, ...] = (),
 ) -> Extraction:
     """Ask a method's questions about a data set and make a graph fragment of the answers.
 
@@ -81,7 +80,6 @@ def extract(
         ledger_path: where replies are kept; one file serves many methods, models and processes at once.
         config: how to ask.
         progress: told after every unit.
-        earlier_runs: addresses of runs whose payments count against the budget, too.
 
     Raises:
         LeakError: if a unit shows an interaction that is not in `train`; nothing was sent.
@@ -94,7 +92,7 @@ def extract(
     with Ledger(ledger_path) as ledger:
         run = StepRun.of(method, graph, provider.model, ledger, config)
         total = run.check()
-        asked = _in_loop(run.ask(provider, total, progress, earlier_runs))
+        asked = _in_loop(run.ask(provider, total, progress))
         return run.collect(asked)
 
 
@@ -151,13 +149,10 @@ class StepRun:
             total += len(batch)
         return total
 
-    async def ask(self, provider: Provider, total: int, progress: Progress, earlier_runs: tuple[str, ...]) -> Asked:
-        """Ask what is open; what `earlier_runs` paid counts against the budget."""
-        c = self.config
-        paid = [self.ledger.paid(one)[1:] for one in {self.questions.run, *earlier_runs}]
-        budget = Budget(c, sum(prompt for prompt, _ in paid), sum(completion for _, completion in paid))
-        pace = Pace(c.requests_per_minute, c.tokens_per_minute)
-        asker = Asker(self.questions, provider, self.ledger, c, pace, budget)
+    async def ask(self, provider: Provider, total: int, progress: Progress) -> Asked:
+        """Ask what is open."""
+        pace = Pace(self.config.requests_per_minute, self.config.tokens_per_minute)
+        asker = Asker(self.questions, provider, self.ledger, self.config, pace)
         await asker.run(self.units(), total, progress)
         return asker.counts
 
@@ -217,6 +212,7 @@ class StepRun:
             completion_tokens=asked.completion_tokens,
             cost=self.config.cost(asked.prompt_tokens, asked.completion_tokens),
             paid_replies=replies,
+            estimated_replies=self.ledger.n_estimated(self.questions.run),
             paid_tokens=prompt_tokens + completion_tokens,
             paid_cost=self.config.cost(prompt_tokens, completion_tokens),
             seconds=asked.seconds,

@@ -26,8 +26,8 @@ class EngineConfig:
         max_retries: so often a request is sent again after a passing error (rate limit, time-out, server error).
         requests_per_minute: None = no limit.
         tokens_per_minute: None = no limit.
-        budget_tokens: hard limit on what this extraction may pay for in all its runs and its steps so far; None = no
-            limit.
+        budget_tokens: hard limit on the tokens for which the ledger pays the model, counted over all methods, runs and
+            processes that share the ledger, from its first reply on; None = no limit.
         budget_cost: the same in money, in the currency of the prices.
         prompt_price: of a million prompt tokens.
         completion_price: of a million completion tokens.

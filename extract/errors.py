@@ -10,6 +10,8 @@ ExtractError
 └── ProviderError (ConnectionError)
     ├── TerminalProviderError        asking again cannot help: key, quota, unknown model, bad request
     └── PassingProviderError         asking again may help: rate limit, time-out, server error
+
+Those that set a unit aside have a `reason`, the code under which they are counted.
 """
 
 
@@ -24,9 +26,13 @@ class PromptError(ExtractError, ValueError):
 class UnitError(ExtractError, ValueError):
     """A unit cannot be asked: it is empty or larger than the context."""
 
+    reason = "too_large"
+
 
 class RefusedUnitError(UnitError):
     """A server's filter does not let a unit's text pass; others it takes."""
+
+    reason = "filtered"
 
 
 class LedgerError(ExtractError, ValueError):
@@ -51,6 +57,8 @@ class TerminalProviderError(ProviderError):
 
 class PassingProviderError(ProviderError):
     """Asking again may help: rate limit, time-out, reset, server error."""
+
+    reason = "no_answer"
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)

@@ -109,6 +109,11 @@ class Ledger:
         ((replies, prompt, completion),) = self._all(f"SELECT {columns} FROM replies WHERE run = ?", (run,))
         return replies, prompt, completion
 
+    def n_estimated(self, run: str) -> int:
+        """Return how many replies of a run have tokens that are estimated."""
+        ((count,),) = self._all("SELECT count(*) FROM replies WHERE run = ? AND is_estimated = 1", (run,))
+        return int(count)
+
     def paid_for(self, method: str, model: str) -> tuple[int, int, int]:
         """Return the replies, prompt tokens and completion tokens of all runs of a step with a model."""
         paid = [self.paid(one.run) for one in self.runs() if (one.method, one.model) == (method, model)]
@@ -119,13 +124,13 @@ class Ledger:
         """Return every question and reply of a unit of a run, refused and retired ones too, the oldest first."""
         columns = (
             *("attempt", "prompt", "text", "errors", "is_cut_off", "is_retired"),
-            *("n_prompt_tokens", "n_completion_tokens", "seconds"),
+            *("n_prompt_tokens", "n_completion_tokens", "is_estimated", "seconds"),
         )
         rows = self._all(
             f"SELECT {', '.join(columns)} FROM replies WHERE run = ? AND unit_id = ? ORDER BY reply_id", (run, unit_id)
         )
         found = [dict(zip(columns, row, strict=True)) for row in rows]
-        flags = ("is_cut_off", "is_retired")
+        flags = ("is_cut_off", "is_retired", "is_estimated")
         return [row | {"errors": json.loads(row["errors"])} | {f: bool(row[f]) for f in flags} for row in found]
 
     def retire(self, run: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from extract.errors import LedgerError
 
-LEDGER_VERSION = 1
+LEDGER_VERSION = 2
 _APPLICATION_ID = 0x6B676C66
 _BUSY_S = 60.0
 _CACHE_KIB = 16_384
@@ -31,6 +31,12 @@ CREATE TABLE units (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE runners (runner TEXT PRIMARY KEY, beat REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE claims (key TEXT PRIMARY KEY, runner TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+_SINCE_VERSION_2 = """
+ALTER TABLE replies ADD COLUMN is_estimated INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE holds (
+    runner TEXT PRIMARY KEY, model TEXT NOT NULL, n_prompt_tokens INTEGER NOT NULL, n_completion_tokens INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 """
 
 
@@ -56,18 +62,19 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Check whose file this is before anything in it is changed, and make the tables of a new one.
+    """Check whose file this is before anything in it is changed; make the tables of a new one, add to those of an old.
 
     Raises:
-        LedgerError: if it is a database of something else, or a ledger of another version.
+        LedgerError: if it is a database of something else, or a ledger of a newer version.
     """
-    if not _is_ours(connection, path):
+    if _version(connection, path) < LEDGER_VERSION:
         connection.execute("BEGIN IMMEDIATE")
-        if not _is_ours(connection, path):  # another process may have been faster
-            for statement in filter(str.strip, _TABLES.split(";")):
+        version = _version(connection, path)  # another process may have been faster
+        for since, statements in ((1, _TABLES), (2, _SINCE_VERSION_2)):
+            for statement in filter(str.strip, statements.split(";") if version < since else ()):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {LEDGER_VERSION}")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {LEDGER_VERSION}")
         connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -92,18 +99,19 @@ def flush(path: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
-def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the version of a ledger; 0 for a file that is empty."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if application == _APPLICATION_ID:
-        if version != LEDGER_VERSION:
+        if version > LEDGER_VERSION:
             msg = (
-                f"the ledger `{path}` has version {version}, this kglift reads {LEDGER_VERSION}; "
+                f"the ledger `{path}` has version {version}, this kglift reads up to {LEDGER_VERSION}; "
                 "use the kglift that wrote it, or choose another path"
             )
             raise LedgerError(msg)
-        return True
+        return version
     if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         msg = f"`{path}` is a database of something else, no ledger; choose another path"
         raise LedgerError(msg)
-    return False
+    return 0

@@ -25,6 +25,7 @@ class StoredReply(NamedTuple):
         is_cut_off: it ended at the token limit.
         n_prompt_tokens: tokens read.
         n_completion_tokens: tokens written.
+        is_estimated: the server did not say how many tokens; they are estimated from the length.
     """
 
     key: str
@@ -32,6 +33,7 @@ class StoredReply(NamedTuple):
     is_cut_off: bool
     n_prompt_tokens: int
     n_completion_tokens: int
+    is_estimated: bool = False
 
 
 class NewReply(NamedTuple):
@@ -84,6 +86,7 @@ class Entry(NamedTuple):
         release: the key of a claim to give back.
         claim: the key of a question to claim.
         is_beat: that the runner lives.
+        also: something else, done when all replies are stored; its result comes back.
     """
 
     store: NewReply | None = None
@@ -91,6 +94,7 @@ class Entry(NamedTuple):
     release: str = ""
     claim: str = ""
     is_beat: bool = False
+    also: Operation[Any] | None = None
 
 
 def open_run(run: str, method: str, prompt: tuple[str, str], model: str, parameters: str) -> Operation[None]:
@@ -142,7 +146,7 @@ def claim(key: str, runner: str) -> Operation[bool]:
     return lambda c: _claim_all(c, [key], runner)[0].is_ours
 
 
-def enter_all(entries: Sequence[Entry], run: str, runner: str) -> Operation[list[Claim | None]]:
+def enter_all(entries: Sequence[Entry], run: str, runner: str) -> Operation[list[Any]]:
     """Write what many tasks say, each kind at once; what is stored and given back counts before anything is claimed.
 
     Args:
@@ -151,17 +155,18 @@ def enter_all(entries: Sequence[Entry], run: str, runner: str) -> Operation[list
         runner: who they are.
 
     Returns:
-        For each entry what became of its claim; None where it has none.
+        For each entry what became of its claim, or what its own operation gave; None where it has neither.
     """
 
-    def operation(connection: sqlite3.Connection) -> list[Claim | None]:
+    def operation(connection: sqlite3.Connection) -> list[Any]:
         store_all(connection, [entry.store for entry in entries if entry.store])
         _settle_all(connection, run, [entry.settle for entry in entries if entry.settle])
         _release_all(connection, [entry.release for entry in entries if entry.release], runner)
         if any(entry.is_beat for entry in entries):
             _beat(connection, runner)
+        given = [entry.also(connection) if entry.also else None for entry in entries]
         claims = iter(_claim_all(connection, [entry.claim for entry in entries if entry.claim], runner))
-        return [next(claims) if entry.claim else None for entry in entries]
+        return [next(claims) if entry.claim else one for entry, one in zip(entries, given, strict=True)]
 
     return operation
 
@@ -189,8 +194,9 @@ def _beat(connection: sqlite3.Connection, runner: str) -> None:
 
 
 def leave(connection: sqlite3.Connection, runner: str) -> None:
-    """Forget a runner and its claims."""
+    """Forget a runner, its claims and what it held of a budget."""
     connection.execute("DELETE FROM claims WHERE runner = ?", (runner,))
+    connection.execute("DELETE FROM holds WHERE runner = ?", (runner,))
     connection.execute("DELETE FROM runners WHERE runner = ?", (runner,))
 
 
@@ -203,10 +209,10 @@ def sweep_dead(connection: sqlite3.Connection) -> None:
 
 def find_replies(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, StoredReply]:
     """Return the replies that count, by their keys."""
-    columns = "key, text, is_cut_off, n_prompt_tokens, n_completion_tokens"
+    columns = "key, text, is_cut_off, n_prompt_tokens, n_completion_tokens, is_estimated"
     statement = f"SELECT {columns} FROM replies WHERE is_retired = 0 AND key IN (SELECT value FROM json_each(?))"
     rows = connection.execute(statement, (json.dumps(keys),))
-    return {row[0]: StoredReply(row[0], row[1], bool(row[2]), row[3], row[4]) for row in rows}
+    return {row[0]: StoredReply(row[0], row[1], bool(row[2]), row[3], row[4], bool(row[5])) for row in rows}
 
 
 def store_all(connection: sqlite3.Connection, replies: Sequence[NewReply]) -> None:
@@ -214,12 +220,13 @@ def store_all(connection: sqlite3.Connection, replies: Sequence[NewReply]) -> No
     now = time.time()
     connection.executemany(
         "INSERT OR IGNORE INTO replies (key, run, unit_id, attempt, prompt, text, is_cut_off, errors, "
-        "n_prompt_tokens, n_completion_tokens, seconds, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "n_prompt_tokens, n_completion_tokens, is_estimated, seconds, created) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 *(new.reply.key, new.run, new.unit_id, new.attempt, new.prompt, new.reply.text),
                 *(new.reply.is_cut_off, json.dumps(new.errors, ensure_ascii=False) if new.errors else "[]"),
-                *(new.reply.n_prompt_tokens, new.reply.n_completion_tokens, new.seconds, now),
+                *(new.reply.n_prompt_tokens, new.reply.n_completion_tokens, new.reply.is_estimated, new.seconds, now),
             )
             for new in replies
         ],

@@ -1,10 +1,8 @@
-"""How fast to ask, and how much may be spent."""
+"""How fast to ask."""
 
 import asyncio
 import time
 
-from extract.engine_config import EngineConfig
-from extract.errors import BudgetError
 from extract.provider import Request
 
 _BYTES_PER_TOKEN = 3
@@ -50,63 +48,3 @@ class Pace:
     def pause(self, seconds: float) -> None:
         """Let no request start for some seconds."""
         self._paused_until = max(self._paused_until, time.monotonic() + seconds)
-
-
-class Budget:
-    """A hard limit on tokens and on money: a request starts only when the most that it may need still fits.
-
-    What a request may need is replaced by what it took when its reply comes.
-
-    Args:
-        config: has the limits and the prices.
-        n_prompt: prompt tokens paid before.
-        n_completion: completion tokens paid before.
-    """
-
-    def __init__(self, config: EngineConfig, n_prompt: int, n_completion: int) -> None:
-        self._config = config
-        self._is_limited = config.budget_tokens is not None or config.budget_cost is not None
-        self._n_prompt, self._n_completion = n_prompt, n_completion
-        self._reserved_prompt = self._reserved_completion = 0
-        self._settled = asyncio.Event()
-
-    async def reserve(self, n_prompt: int, n_completion: int) -> None:
-        """Set tokens aside for a request; wait where requests under way may still turn out cheaper.
-
-        Raises:
-            BudgetError: if they do not fit and nothing is under way.
-        """
-        while self._is_limited and (short := self._shortage(n_prompt, n_completion)):
-            if not self._reserved_completion:
-                msg = f"{short} and run again to go on"
-                raise BudgetError(msg)
-            self._settled.clear()
-            await self._settled.wait()
-        self._reserved_prompt += n_prompt
-        self._reserved_completion += n_completion
-
-    def settle(self, reserved: tuple[int, int], used: tuple[int, int]) -> None:
-        """Replace what was reserved by what was used; prompt tokens first."""
-        self._reserved_prompt -= reserved[0]
-        self._reserved_completion -= reserved[1]
-        self._n_prompt += used[0]
-        self._n_completion += used[1]
-        self._settled.set()
-
-    def _shortage(self, n_prompt: int, n_completion: int) -> str:
-        """Return which limit a request would break, in words; nothing where it fits."""
-        tokens, cost, price = self._config.budget_tokens, self._config.budget_cost, self._config.cost
-        most_prompt = self._n_prompt + self._reserved_prompt + n_prompt
-        most_completion = self._n_completion + self._reserved_completion + n_completion
-        kept = "every answer is kept, raise"
-        if tokens is not None and most_prompt + most_completion > tokens:
-            return (
-                f"the budget of {tokens} tokens is spent: {self._n_prompt + self._n_completion} are paid and the next "
-                f"request needs up to {n_prompt + n_completion}; {kept} `budget_tokens`"
-            )
-        if cost is not None and price(most_prompt, most_completion) > cost:
-            return (
-                f"the budget of {cost:g} is spent: {price(self._n_prompt, self._n_completion):.6g} is paid and the "
-                f"next request costs up to {price(n_prompt, n_completion):.6g}; {kept} `budget_cost`"
-            )
-        return ""

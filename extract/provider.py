@@ -40,12 +40,14 @@ class Completion:
         n_prompt_tokens: tokens read.
         n_completion_tokens: tokens written.
         is_cut_off: the reply ended at `max_tokens`, not by itself; such a reply is never repaired.
+        is_estimated: nobody said how many tokens; they are estimated from the length.
     """
 
     text: str
     n_prompt_tokens: int
     n_completion_tokens: int
     is_cut_off: bool = False
+    is_estimated: bool = False
 
 
 class Provider(Registered, package="extract.providers"):

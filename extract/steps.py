@@ -16,6 +16,7 @@ from kg.graph import Graph, concat
 from kg.progress import Progress, silent
 
 _N_EXAMPLES = 3
+_PAID = ("paid_replies", "estimated_replies", "paid_tokens", "paid_cost")
 _COUNTED_BY = {"entities": "type", "triples": "relation", "hyperedges": "relation", "members": "role", "texts": "kind"}
 
 
@@ -30,7 +31,7 @@ def extract_steps(
     """Run a method and every step that follows from what was found; a method of one step is simply extracted.
 
     Each step is an extraction of its own with the same ledger, so an interrupted run goes on within its step, and
-    limits of `config` hold for each step, except for budgets, which hold for all steps together.
+    limits of `config` hold for each step, except for budgets, which are the ledger's.
 
     Args:
         method: the first step.
@@ -50,8 +51,7 @@ def extract_steps(
     config = config or EngineConfig()
     steps, summaries = _Steps(method, graph), list[Summary]()
     while steps.step is not None:
-        earlier = tuple(run for summary in summaries for run in summary.runs)
-        result = extract(steps.step, steps.known, provider, ledger_path, config, progress, earlier)
+        result = extract(steps.step, steps.known, provider, ledger_path, config, progress)
         summaries.append(result.summary)
         steps.go_on(result.graph)
     concluded, dropped = method.conclude(steps.found, steps.known)
@@ -110,7 +110,7 @@ def _joined(method: Method, steps: Sequence[Summary], dropped: Mapping[str, Reas
         values[field.name] = sum(given) if isinstance(given[0], (int, float)) else given[0]
     seconds = values["seconds"]
     last = {step.method: step for step in steps}.values()  # what was paid is counted over all runs of a name
-    values |= {name: sum(getattr(step, name) for step in last) for name in ("paid_replies", "paid_tokens", "paid_cost")}
+    values |= {name: sum(getattr(step, name) for step in last) for name in _PAID}
     values |= {
         "method": method.name,
         "runs": tuple(dict.fromkeys(run for step in steps for run in step.runs)),

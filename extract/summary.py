@@ -52,6 +52,7 @@ class Summary:
         completion_tokens: written in this run.
         cost: of this run, in the currency of the configured prices.
         paid_replies: replies behind the result, of all runs.
+        estimated_replies: those of them whose tokens are estimated from their length, since the server did not say.
         paid_tokens: their prompt and completion tokens.
         paid_cost: their cost.
         seconds: how long the asking took.
@@ -82,6 +83,7 @@ class Summary:
     completion_tokens: int
     cost: float
     paid_replies: int
+    estimated_replies: int
     paid_tokens: int
     paid_cost: float
     seconds: float

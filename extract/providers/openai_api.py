@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from yarl import URL
 
 from extract.chat_api import (
+    CONCESSIONS,
     KEY_VARIABLE,
     Answer,
     chat_body,
@@ -24,7 +25,7 @@ from extract.endpoints import Endpoints
 from extract.errors import PassingProviderError, TerminalProviderError
 from extract.post import Post
 from extract.provider import Completion, Provider, Request
-from kg.errors import ConfigError
+from kg.errors import ConfigError, did_you_mean
 
 _MAX_BYTES = 4 * 2**20
 _BYTES_PER_TOKEN = 64
@@ -56,6 +57,9 @@ class OpenAIAPI(Provider, name="openai_api"):
             model: as the server names it.
             max_in_flight: requests under way at once, over all servers.
             more_urls: further servers of the same model; they take the same key.
+            concede: what the servers are known to refuse, so that requests do without from the start, as those of a
+                batch must: no_schema, no_json_mode, max_completion_tokens (in place of max_tokens), no_seed,
+                no_temperature.
 
         Raises:
             ConfigError: if a value cannot be.
@@ -65,6 +69,7 @@ class OpenAIAPI(Provider, name="openai_api"):
         model: str
         max_in_flight: int = 16
         more_urls: tuple[str, ...] = ()
+        concede: tuple[str, ...] = ()
 
         def __post_init__(self) -> None:
             """Check the values."""
@@ -78,6 +83,10 @@ class OpenAIAPI(Provider, name="openai_api"):
             if self.max_in_flight < 1:
                 msg = f"`max_in_flight` is {self.max_in_flight}; expected 1 or more"
                 raise ConfigError(msg)
+            for name in self.concede:
+                if name not in CONCESSIONS:
+                    msg = f"`concede` names `{name}`; {did_you_mean(name, CONCESSIONS)}"
+                    raise ConfigError(msg)
 
     config: Config
 
@@ -93,7 +102,7 @@ class OpenAIAPI(Provider, name="openai_api"):
         if not self._key.isascii() or not self._key.isprintable():
             msg = f"the API key in {KEY_VARIABLE} holds a line break or a letter that no key has; copy it again"
             raise ConfigError(msg)
-        self._conceded: frozenset[str] = frozenset()
+        self._conceded = frozenset(config.concede)
         urls = (config.base_url, *config.more_urls)
         self._endpoints = Endpoints(urls)
         self._posts = {url: Post(_chat_url(url), self._key) for url in urls}
@@ -125,9 +134,14 @@ class OpenAIAPI(Provider, name="openai_api"):
                 sent_without = self._conceded
                 answer = await self._send(url, request)
                 if answer.status < 300:
-                    return self._completion(answer, _shown(url))
+                    return self._completion(answer, _shown(url), request)
                 if not self._concede(answer, sent_without):
                     raise refusal(answer, _shown(url), self.config.model, self._key)
+
+    @property
+    def conceded(self) -> frozenset[str]:
+        """What requests do without, as far as is known."""
+        return self._conceded
 
     def body(self, request: Request) -> dict[str, Any]:
         """Return what is sent for a request."""
@@ -161,7 +175,7 @@ class OpenAIAPI(Provider, name="openai_api"):
         before, after = self._around
         return (before + json.dumps(request.prompt) + after).encode()
 
-    def _completion(self, answer: Answer, place: str) -> Completion:
+    def _completion(self, answer: Answer, place: str, request: Request) -> Completion:
         clean = partial(one_line, key=self._key)
         if "json" not in answer.headers.get("content-type", "json"):
             msg = (
@@ -174,7 +188,7 @@ class OpenAIAPI(Provider, name="openai_api"):
         except (ValueError, RecursionError) as error:
             msg = f"{place} sent a damaged answer: {clean(str(error))}"
             raise PassingProviderError(msg) from error
-        return completion_of(body, place)
+        return completion_of(body, place, request)
 
     def _concede(self, answer: Answer, sent_without: frozenset[str]) -> bool:
         """Give up what the server refuses; say whether there is anything else to try than what was sent."""

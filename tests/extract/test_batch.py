@@ -147,6 +147,32 @@ def test_a_file_or_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         new_batch(tmp_path).write(tmp_path / "none" / "ask.jsonl")
 
 
+def test_a_full_disk_is_one_line_and_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    (tmp_path / "ask.jsonl").write_text("the last one", encoding="utf-8")
+    (tmp_path / ".ask.jsonl.partial").symlink_to("/dev/full")
+    with pytest.raises(WriteError, match=r"cannot write `.*ask\.jsonl`: No space left on device; free the disk"):
+        new_batch(tmp_path).write(tmp_path / "ask.jsonl")
+    assert [path.name for path in tmp_path.glob("*ask*")] == ["ask.jsonl"]
+    assert (tmp_path / "ask.jsonl").read_text(encoding="utf-8") == "the last one"
+
+
+def test_what_the_form_of_a_request_was_refused_for_says_what_to_set(tmp_path: Path) -> None:
+    batch = new_batch(tmp_path)
+    batch.write(tmp_path / "ask.jsonl")
+    said = {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."}
+    lines = [
+        json.dumps({"custom_id": one["custom_id"], "response": {"status_code": 400, "body": {"error": said}}})
+        for one in requests(tmp_path / "ask.jsonl")
+    ]
+    ((why, count),) = read(batch, tmp_path, *lines).failed.items()
+    assert count == len(ITEMS)
+    assert why == f"{said['message']}; write the batch again with --llm 'concede=[\"max_completion_tokens\"]'"
+    config = OpenAIAPI.Config("http://batch.example/v1", "m", concede=("max_completion_tokens",))
+    again = Batch(MoodMethod(), toy_graph(), OpenAIAPI(config, "key"), tmp_path / "ledger")
+    assert again.write(tmp_path / "ask.jsonl").open == len(ITEMS)
+    assert "max_completion_tokens" in requests(tmp_path / "ask.jsonl")[0]["body"]
+
+
 @pytest.mark.parametrize("line", ["{", "[]", '{"id": 1}', "\ud800"])
 def test_a_file_that_holds_no_results_stores_nothing(tmp_path: Path, line: str) -> None:
     batch = new_batch(tmp_path)

@@ -60,8 +60,22 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "ledger") as connection:
         connection.execute(f"PRAGMA user_version = {LEDGER_VERSION + 1}")
     connection.close()
-    with pytest.raises(LedgerError, match=f"has version {LEDGER_VERSION + 1}, this kglift reads {LEDGER_VERSION}"):
+    with pytest.raises(LedgerError, match=f"has version {LEDGER_VERSION + 1}, this kglift reads up to"):
         Ledger(tmp_path / "ledger")
+
+
+def test_a_ledger_of_version_1_keeps_its_replies_and_learns_what_is_new(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger") as ledger:
+        ledger.write(store(reply()))
+    with sqlite3.connect(tmp_path / "ledger") as connection:
+        connection.executescript("DROP TABLE holds; ALTER TABLE replies DROP COLUMN is_estimated")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    with Ledger(tmp_path / "ledger") as ledger:
+        assert ledger.reply("k") == reply().reply
+        ledger.write(store(reply("new")._replace(reply=StoredReply("new", "", False, 1, 1, is_estimated=True))))
+    with Ledger(tmp_path / "ledger") as ledger:
+        assert (ledger.paid("run"), ledger.n_estimated("run")) == ((2, 4, 3), 1)
 
 
 def test_a_directory_is_no_ledger(tmp_path: Path) -> None:

@@ -12,13 +12,20 @@ from aiohttp import web
 
 from extract.chat_api import is_strict, retry_after_s
 from extract.engine import EngineConfig, Extraction, extract
-from extract.errors import ExtractError, PassingProviderError, RefusedUnitError, TerminalProviderError, UnitError
+from extract.errors import (
+    BudgetError,
+    ExtractError,
+    PassingProviderError,
+    RefusedUnitError,
+    TerminalProviderError,
+    UnitError,
+)
 from extract.provider import Completion, Request
 from extract.providers.openai_api import OpenAIAPI
 from kg.errors import ConfigError
 from tests.extract.asking import MoodMethod, moods
 from tests.extract.mock_api import Behave, answer, mock_api, refuse
-from tests.toy import toy_graph
+from tests.toy import ITEMS, toy_graph
 
 pytestmark = pytest.mark.usefixtures("_mood_prompt")
 
@@ -121,8 +128,32 @@ def test_a_server_that_fails_rests_while_another_answers(tmp_path: Path) -> None
 
 
 def test_an_answer_at_the_token_limit_says_so() -> None:
-    (got,), _ = complete(lambda b, n: answer("{", finish="length", usage=None))
-    assert got == Completion("{", 0, 0, is_cut_off=True)
+    (got,), _ = complete(lambda b, n: answer("{", finish="length"))
+    assert got == Completion("{", 10, 5, is_cut_off=True)
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [(None, (5, 4)), ((0, 0), (5, 4)), ((7, -3), (7, 4)), (("many", 10**12), (5, 4)), ((7, 2), (7, 2))],
+)
+def test_tokens_that_a_server_does_not_say_are_estimated_and_marked(usage: Any, tokens: tuple[int, int]) -> None:
+    (got,), _ = complete(lambda b, n: answer("twelve chars", usage=usage))
+    assert got == Completion("twelve chars", *tokens, is_estimated=usage != tokens)
+
+
+def test_a_budget_holds_where_a_server_says_no_tokens_and_the_summary_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="the budget of 100 tokens is spent"):
+        run(lambda b, n: answer(moods("dark"), usage=None), tmp_path, budget_tokens=100, max_tokens=20)
+    result, _ = run(lambda b, n: answer(moods("dark"), usage=None), tmp_path)
+    assert result.summary.estimated_replies == result.summary.paid_replies == len(ITEMS)
+    assert result.summary.paid_tokens > len(ITEMS)
+
+
+def test_what_a_server_is_known_to_refuse_is_left_out_from_the_start() -> None:
+    config = OpenAIAPI.Config("http://x/v1", "m", concede=("no_seed", "max_completion_tokens"))
+    body = OpenAIAPI(config, KEY).body(REQUEST)
+    assert body["max_completion_tokens"] == 50
+    assert not {"max_tokens", "seed"} & set(body)
 
 
 def test_a_refused_schema_is_given_up_once_and_put_into_the_instruction() -> None:
@@ -247,6 +278,7 @@ def test_an_unreachable_endpoint_is_one_line_without_credentials(tmp_path: Path)
         (("http://[x/v1", "m"), r"`base_url` is `http://\[x/v1`"),
         (("http://x/v1", " "), "`model` is empty"),
         (("http://x/v1", "m", 1, ("y/v1",)), "`more_urls` is `y/v1`; expected a URL"),
+        (("http://x/v1", "m", 1, (), ("no_sed",)), "`concede` names `no_sed`; did you mean `no_seed`?"),
         (("http://x/v1", "m", 0), "`max_in_flight` is 0"),
     ],
 )
