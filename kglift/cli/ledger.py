@@ -14,6 +14,13 @@ from kglift.errors import RunError
 Run = Annotated[str, typer.Option("--run", help="The start of a run's address, as `status` shows it; default all.")]
 _N_SHOWN = 8
 _N_LISTED = 20
+_ABOUT = ("run", "prompt", "model")
+_COUNTS = (
+    *(("run", "run"), ("open", "pending"), ("done", "done"), ("empty", "empty"), ("rejected", "rejected")),
+    *(("aside", "set_aside"), ("replies", "replies"), ("in", "prompt_tokens"), ("out", "completion_tokens")),
+)
+_TOKENS = ("prompt_tokens", "completion_tokens")
+_ESTIMATED = "~: the server did not say all tokens; some are estimated from the length of the texts"
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +43,7 @@ def status(ledger: LedgerFile = LEDGER, as_json: AsJson = False) -> None:
                 "model": run.model,
                 **opened.counts(run.run),
                 **dict(zip(("replies", "prompt_tokens", "completion_tokens"), opened.paid(run.run), strict=True)),
+                "estimated_replies": opened.n_estimated(run.run),
             }
             for run in opened.runs()
         ]
@@ -43,7 +51,10 @@ def status(ledger: LedgerFile = LEDGER, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"runs": rows, "set_aside": [{"run": run, **asdict(unit)} for run, unit in aside]})
         return
-    print_rows(str(ledger), list(rows[0]) if rows else ["run"], ([*row.values()] for row in rows))
+    print_rows(str(ledger), _ABOUT, ([row[name] for name in _ABOUT] for row in rows))
+    print_rows("units, replies and their tokens", [name for name, _ in _COUNTS], (_counts(row) for row in rows))
+    if any(row["estimated_replies"] for row in rows):
+        say(_ESTIMATED)
     if aside:
         listed = ((run, unit.unit_id, unit.attempts, unit.reason) for run, unit in aside[:_N_LISTED])
         print_rows(f"{len(aside)} set aside", ["run", "unit", "attempts", "reason"], listed)
@@ -79,6 +90,11 @@ def show(
         return
     for part in found:
         _print(unit, part)
+
+
+def _counts(row: dict[str, Any]) -> list[Any]:
+    is_estimated = row["estimated_replies"] > 0
+    return [f"~{row[name]:,}" if is_estimated and name in _TOKENS else row[name] for _, name in _COUNTS]
 
 
 def _print(unit: str, part: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """`kglift extract`: ask an LLM."""
 
-from dataclasses import asdict
+from dataclasses import astuple
 from typing import Any
 
 import typer
@@ -19,7 +19,8 @@ from kglift.plan import Asking
 from kglift.progress import progress_bar
 
 _EXAMPLE = "Example: kglift extract data/split --method item_facts -o facts/item_facts"
-_ESTIMATED = ("step", "state", "units", "open", "tokens in", "out", "out, most", "cost", "cost, most")
+_TOKENS = ("step", "state", "units", "open", "tokens in", "out", "out, most")
+_COSTS = ("step", "state", "cost", "cost, most")
 _AHEAD = (
     "steps ahead ask about answers that are not there yet: counted is the most that the settings allow, with prompts "
     "as long as earlier ones of that step and model, or else as those of the step that is open"
@@ -73,7 +74,7 @@ def extract(
         fetch(LOCAL_MODEL, say)
     step = asking.step
     with progress_bar(step.method, quiet=quiet) as progress:
-        found = ask(asking, progress)
+        found = ask(asking, progress, say)
     summary = found.summary.to_dict()
     write_graph(found.graph, out, config=config_dict(step), overwrite=overwrite, documents={"summary.json": summary})
     if as_json:
@@ -91,14 +92,19 @@ def estimate(asking: Asking, as_json: AsJson = False) -> None:
     """Say how much is open in each step and what it may cost; nothing is asked."""
     from kglift.asking import price
 
-    found = price(asking)
+    found = price(asking, say)
     if as_json:
         print_json(found.to_dict())
         return
-    rows = [{"step": one.step, "state": one.state, **asdict(one.counts)} for one in found.steps]
+    rows = [(one.step, one.state, one.counts) for one in found.steps]
     if len(rows) > 1:
-        rows.append({"step": "all", "state": "", **asdict(found.counts)})
-    print_rows(f"{asking.step.method}: what is open", _ESTIMATED, ([*row.values()] for row in rows))
+        rows.append(("all", "", found.counts))
+    method, n_costs = asking.step.method, len(_COSTS) - 2
+    tokens = ((step, state, *astuple(counts)[:-n_costs]) for step, state, counts in rows)
+    print_rows(f"{method}: what is open", _TOKENS, tokens)
+    if found.counts.most_cost:
+        costs = ((step, state, *astuple(counts)[-n_costs:]) for step, state, counts in rows)
+        print_rows(f"{method}: what it may cost", _COSTS, costs)
     if found.is_bound:
         say(_AHEAD)
 

@@ -10,6 +10,8 @@ import pytest
 from kg.files import read_graph, write_graph
 from kglift.cli import main
 from kglift.errors import SettingError
+from tests.extract.mock_api import answer, mock_api
+from tests.extract.test_llmrg import films
 from tests.toy import ITEMS, toy_graph
 
 Call = Callable[..., tuple[int, str, str]]
@@ -113,6 +115,33 @@ def test_retry_asks_only_what_was_set_aside(asked: Desk) -> None:
     assert (summary["asked"], summary["cached"], summary["set_aside"]) == (1, len(ITEMS) - 1, 0)
     (shown,) = asked.json("show", "item:3")
     assert [reply["is_retired"] for reply in shown["replies"]] == [True, True, True, False]
+
+
+def test_retry_reopens_what_a_later_step_set_aside(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_graph(films("123", "124"), tmp_path / "graph")
+    said = {"chains": [{"items": [1, 2], "reason": "space"}], "title": "none of them", "titles": ["Solaris"]}
+    scores = iter(["no"] * 3)
+
+    def behave(body: dict[str, Any], n: int) -> Any:
+        (field,) = body["response_format"]["json_schema"]["schema"]["properties"]
+        return answer(next(scores, '{"score": 70}') if field == "score" else json.dumps({field: said[field]}))
+
+    with mock_api(behave) as api:
+        for name, value in (("BASE_URL", api.base_url), ("MODEL", "m"), ("API_KEY", "key")):
+            monkeypatch.setenv(f"KGLIFT_LLM_{name}", value)
+        ledger = ("--ledger", str(tmp_path / "ledger.sqlite"))
+        place = (str(tmp_path / "graph"), "-o", str(tmp_path / "facts"), "--overwrite", *ledger)
+        ask = ("extract", *place, "--method", "llmrg", "--set", "min_interactions=2", "--quiet", "--json")
+        code, out, _ = call(*ask)
+        assert (code, json.loads(out)["set_aside"]) == (3, 1)
+        n_before = len(api.bodies)
+        code, _, err = call("extract", "retry", *ledger)
+        assert (code, "1 units are open again" in err) == (0, True)
+        code, out, _ = call(*ask)
+    assert (code, json.loads(out)["set_aside"]) == (0, 0)
+    assert json.loads(out)["facts"]["hyperedges"]["reasoning"] == 2
+    fields = [next(iter(b["response_format"]["json_schema"]["schema"]["properties"])) for b in api.bodies[n_before:]]
+    assert fields == ["score", "titles", "title", "score"], "what was set aside, and what follows from its answer"
 
 
 def test_the_estimate_is_of_what_is_open(desk: Desk) -> None:
