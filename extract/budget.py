@@ -64,6 +64,8 @@ class Budget:
 
     def release(self, request: Request) -> Operation[None] | None:
         """Return what gives a reservation back; it belongs into the transaction that stores the reply."""
+        if not self._is_limited:
+            return None
         most = _most(request)
 
         def operation(connection: sqlite3.Connection) -> None:
@@ -73,7 +75,7 @@ class Budget:
                 (*most, self._runner),
             )
 
-        return operation if self._is_limited else None
+        return operation
 
     def _take(self, most: _Tokens) -> Operation[tuple[str, bool, _Seen]]:
         def operation(connection: sqlite3.Connection) -> tuple[str, bool, _Seen]:
