@@ -7,19 +7,20 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 import neo4j
+import pyarrow.compute as pc
 
 from db import server
 from db.errors import StoreFormatError, StoreUnreachableError, StoreWriteError
 from db.neo4j_connection import Neo4jConfig, Neo4jConnection
 from db.neo4j_csv import write_csv
-from db.neo4j_load import prepare
+from db.neo4j_load import constrain
 from kg.graph import Graph
 
 _Result = TypeVar("_Result")
@@ -71,21 +72,35 @@ def bulk_load(home: Home, graph: Graph) -> None:
         StoreWriteError: if the database is not empty, or the importer refuses.
         StoreUnreachableError: if Java is missing or the server does not start.
     """
-    unfinished = home.folder / _UNFINISHED
-    if not unfinished.exists():
+    if not (home.folder / _UNFINISHED).exists():
         _refuse_unless_empty(home, "load it without --bulk")
+    with stopped(home):
+        import_graph(home, graph)
+    _with_session(home, lambda session: _finish(session, graph))
+
+
+def import_graph(home: Home, graph: Graph) -> None:
+    """Fill the empty database of a stopped server, without constraints.
+
+    Raises:
+        StoreWriteError: if the importer refuses.
+        StoreUnreachableError: if Java is missing.
+    """
     home.folder.mkdir(parents=True, exist_ok=True)
-    with stopped(home), tempfile.TemporaryDirectory(dir=home.folder, prefix="import-") as folder:
-        options = write_csv(graph, Path(folder))
-        unfinished.touch()
+    unfinished = home.folder / _UNFINISHED
+    arguments = ("import", "full", _DATABASE, "--overwrite-destination", "@/dev/stdin")
+    with tempfile.TemporaryDirectory(dir=home.folder, prefix="import-") as name:
+        folder = Path(name)
         try:
-            _admin(home, "import", "full", _DATABASE, "--overwrite-destination", *options)
+            with _tool(home, *arguments, cwd=folder) as importer:
+                options = write_csv(graph, folder)  # while the JVM starts
+                unfinished.touch()
+                _end(importer, "import", options)
         except BaseException:
             _remove_database(home)  # it was empty before, and a half import would keep the server from starting
-            unfinished.unlink()
+            unfinished.unlink(missing_ok=True)
             raise
-        unfinished.unlink()
-    _with_session(home, _finish)
+    unfinished.unlink()
 
 
 def dump(home: Home, file: Path) -> None:
@@ -142,19 +157,39 @@ def stopped(home: Home) -> Iterator[None]:
 
 
 def _admin(home: Home, *arguments: str) -> None:
-    jars = server.fetch_jars(home.jars or home.folder / "lib")
+    with _tool(home, *arguments) as tool:
+        _end(tool, arguments[0])
+
+
+@contextmanager
+def _tool(home: Home, *arguments: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Start neo4j-admin; it is killed where it has not ended with the block."""
+    jars = server.fetch_jars(home.jars or home.folder / "lib").absolute()
     if lacking := server.missing_tools(jars=jars):
         raise StoreUnreachableError(lacking)
-    (home.folder / "conf").mkdir(exist_ok=True)
+    folder = home.folder.absolute()
+    (folder / "conf").mkdir(exist_ok=True)
     command = ["java", *server.MEMORY, *_COMPILE_LATE, *home.java_options, *server.OPENS, "-cp", f"{jars}/*"]
     command += ["org.neo4j.cli.AdminTool", "database", *arguments]
-    places = {"NEO4J_HOME": str(home.folder), "NEO4J_CONF": str(home.folder / "conf")}
-    done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = [line.strip() for line in f"{done.stderr}\n{done.stdout}".splitlines() if line.strip()]
+    places = {"NEO4J_HOME": str(folder), "NEO4J_CONF": str(folder / "conf")}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, env={**os.environ, **places}, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _end(tool: subprocess.Popen[str], command: str, options: Sequence[str] = ()) -> None:
+    """Give a started tool the rest of its options, wait for its end, and raise what it says against them."""
+    stdout, stderr = tool.communicate("\n".join(options))
+    if tool.returncode != 0:
+        lines = [line.strip() for line in f"{stderr}\n{stdout}".splitlines() if line.strip()]
         causes = [line for line in lines if line.startswith("Caused by:")]
         said = (causes[-1:] or lines[:1] or ["nothing"])[0]
-        msg = f"neo4j-admin database {arguments[0]} ended with {done.returncode}: {said}; the database is as it was"
+        msg = f"neo4j-admin database {command} ended with {tool.returncode}: {said}; the database is as it was"
         raise StoreWriteError(msg)
 
 
@@ -183,9 +218,10 @@ def _with_session(home: Home, work: Callable[[neo4j.Session], _Result]) -> _Resu
             server.stop(home.folder)
 
 
-def _finish(session: neo4j.Session) -> None:
-    prepare(session)
-    session.run("MATCH (f:Feature) WHERE f.vector IS NULL SET f.vector = []").consume()  # CSV has no empty list
+def _finish(session: neo4j.Session, graph: Graph) -> None:
+    constrain(session)
+    if pc.any(pc.equal(pc.list_value_length(graph.features["vector"]), 0)).as_py():  # CSV has no empty list
+        session.run("MATCH (f:Feature) WHERE f.vector IS NULL SET f.vector = []").consume()
 
 
 @contextmanager

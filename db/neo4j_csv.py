@@ -35,7 +35,7 @@ def write_csv(graph: Graph, folder: Path) -> list[str]:
     Nodes are numbered here, and the importer takes the numbers as they are: finding them by name took it half its time.
 
     Returns:
-        The options of the importer that name the files and say how they are to be read.
+        The options of an importer that is started in the folder; they name the files and say how to read them.
     """
     tables = stored_tables(graph)
     nodes = _nodes(tables)
@@ -45,9 +45,9 @@ def write_csv(graph: Graph, folder: Path) -> list[str]:
     for number, (what, columns) in enumerate(files):
         rows = pa.table(columns)
         if len(rows):
-            path = folder / f"{number}.csv"
-            csv.write_csv(rows, path, csv.WriteOptions(quoting_style="needed"))
-            options.append(f"--{what}={path}")
+            name = f"{number}.csv"
+            csv.write_csv(rows, folder / name, csv.WriteOptions(quoting_style="needed"))
+            options.append(f"--{what}={name}")
             longest, lines = max(longest, _longest(rows)), lines or _has_lines(rows)
     reading = ["--id-type=actual", f"--multiline-fields={str(lines).lower()}", "--max-off-heap-memory=40%"]
     if longest * 4 > _LONGEST_FIELD:

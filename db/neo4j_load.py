@@ -137,10 +137,15 @@ def prepare(session: neo4j.Session) -> None:
     """
     if (version := stored_version(session)) is not None:
         refuse_other_version(version)
-    for statement in CONSTRAINTS:
-        _commit(session, _run, statement)
+    constrain(session)
     if version is None:
         _commit(session, _run, _NEW_STORE, {"format": STORE_FORMAT, "version": STORE_VERSION})
+
+
+def constrain(session: neo4j.Session) -> None:
+    """Make the constraints, and with them the indexes by which nodes are found."""
+    for statement in CONSTRAINTS:
+        _commit(session, _run, statement)
 
 
 def _commit(session: neo4j.Session, work: Callable[..., None], *arguments: Any) -> None:

@@ -74,13 +74,18 @@ def missing_tools(*, jars: Path | None = None) -> str | None:
     """
     if shutil.which("java") is None:
         return f"Neo4j needs `java`, which is not on the PATH; {_OTHER_WAY}"
-    found = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    found = java_version()
     number = re.search(r'version "(\d+)', found)
     if number is None or int(number[1]) < 17:
         return f"Neo4j {NEO4J_VERSION} needs Java 17 or 21, `java` is {found.splitlines()[:1]}; {_OTHER_WAY}"
     if not (jars and jars.is_dir()) and shutil.which("mvn") is None:
         return f"the jars of Neo4j are fetched by `mvn`, which is not on the PATH; {_OTHER_WAY}"
     return None
+
+
+def java_version() -> str:
+    """Return what the `java` on the PATH says about itself."""
+    return subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
 
 
 def fetch_jars(folder: Path) -> Path:
@@ -229,7 +234,7 @@ def _await_bolt(server: Server, poll: Callable[[], int | None], password: str | 
                 what = "ended at once" if ended else f"did not answer within {timeout_s:g} s"
                 msg = f"Neo4j {what}: {' '.join(tail)}; the whole log is `{server.home / 'console.log'}`"
                 raise StoreUnreachableError(msg) from error
-        time.sleep(0.2)
+        time.sleep(0.05)
 
 
 def _log_in(server: Server, password: str | None) -> None:

@@ -1,6 +1,8 @@
 """The real bulk importer, dump and restore: the same graph as over Bolt, and nothing replaced unasked."""
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,14 @@ def odd_graph() -> Graph:
     toy = toy_graph()
     toy = toy.replace(interactions=pa.concat_tables([unusual, toy.interactions.slice(2)]))
     return concat(toy, odd)
+
+
+def unusual_interactions() -> pa.Table:
+    """Return interactions with all the values that CSV has no numbers for."""
+    interactions = toy_graph().interactions.slice(0, 5)
+    values = pa.array([float("nan"), float("inf"), float("-inf"), None, 0.5])
+    column = interactions.schema.get_field_index("value")
+    return interactions.set_column(column, interactions.schema.field("value"), values)
 
 
 @pytest.fixture
@@ -96,9 +106,14 @@ def test_a_bulk_load_of_hostile_strings_and_an_import_that_failed(home: Home, mo
     with pytest.raises(StoreWriteError, match=r"database import ended with \d+: .*nowhere"):
         bulk_load(home, toy_graph())
     monkeypatch.undo()
-    bulk_load(home, hostile_graph())
+    graph = concat(hostile_graph(), toy_graph().replace(interactions=unusual_interactions()))
+    bulk_load(home, graph)
     with Neo4jStore(Neo4jConfig(uri=home.start().bolt_uri)) as store:
-        assert store.read().equals(hostile_graph())
+        read = store.read()
+        assert store.query("MATCH ()-[x]->() WHERE x.value <> x.value RETURN count(*) AS n")["n"].to_pylist() == [1]
+    assert len(read.interactions) == len(graph.interactions)
+    none = graph.interactions.slice(0, 0)  # NaN equals nothing
+    assert read.replace(interactions=none).equals(graph.replace(interactions=none))
 
 
 def test_a_tool_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +138,33 @@ def test_a_tool_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "b.dump").exists()
 
 
+def test_an_importer_does_not_outlive_a_failure_to_write_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = tmp_path / "java"
+    started = tmp_path / "started"
+    java.write_text(
+        '#!/bin/sh\nif [ "$1" = -version ]; then echo \'openjdk version "17.0.1"\' >&2; exit; fi\n'
+        f"echo $$ > {started}.new; mv {started}.new {started}; exec cat\n"
+    )
+    java.chmod(0o755)
+    (tmp_path / "lib").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+
+    def no_space(graph: Graph, folder: Path) -> list[str]:
+        while not started.exists():
+            time.sleep(0.01)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("db.neo4j_admin.write_csv", no_space)
+    home = Home(tmp_path / "home", tmp_path / "lib")
+    with pytest.raises(OSError, match="No space left on device"):
+        bulk_load(home, toy_graph())
+    assert [p.name for p in home.folder.iterdir()] == ["conf"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+
+
 def test_nothing_to_dump_or_restore(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     with pytest.raises(StoreFormatError, match="has no database to dump"):
@@ -141,13 +183,20 @@ def test_only_filled_tables_become_files(tmp_path: Path) -> None:
     assert "--multiline-fields=true" in options
 
 
+def test_numbers_that_are_none_are_written_as_java_reads_them(tmp_path: Path) -> None:
+    options = write_csv(toy_graph().replace(interactions=unusual_interactions()), tmp_path)
+    file = next(option.split("=")[2] for option in options if option.startswith("--relationships=INTERACTED"))
+    rows = csv.read_csv(tmp_path / file, convert_options=csv.ConvertOptions(column_types={"value:double": pa.string()}))
+    assert rows["value:double"].to_pylist() == ["NaN", "Infinity", "-Infinity", "", "0.5"]
+
+
 def test_relationships_name_their_nodes_by_the_numbers_that_these_have(tmp_path: Path) -> None:
     options = [option.split("=") for option in write_csv(toy_graph(), tmp_path) if option.endswith(".csv")]
-    nodes = {label: csv.read_csv(path) for _, label, path in (o for o in options if o[0] == "--nodes")}
+    nodes = {label: csv.read_csv(tmp_path / name) for _, label, name in (o for o in options if o[0] == "--nodes")}
     numbers = [number for rows in nodes.values() for number in rows[":ID"].to_pylist()]
     assert sorted(numbers) == list(range(len(numbers)))
     ids = dict(zip(nodes["Entity"][":ID"].to_pylist(), nodes["Entity"]["entity_id"].to_pylist(), strict=True))
-    facts = csv.read_csv(next(path for kind, path in (o for o in options if len(o) == 2)))
+    facts = csv.read_csv(tmp_path / next(name for kind, name in (o for o in options if len(o) == 2)))
     ends = zip(facts[":START_ID"].to_pylist(), facts[":END_ID"].to_pylist(), strict=True)
     expected = [(row["head"], row["tail"]) for row in toy_graph().triples.to_pylist()]
     assert [(ids[start], ids[end]) for start, end in ends] == expected
