@@ -21,6 +21,7 @@ from db.errors import DbError
 from db.ladybug_store import LadybugConfig, LadybugStore
 from db.neo4j_admin import Home as ServerHome
 from db.neo4j_admin import bulk_load, dump, restore
+from db.neo4j_install import install
 from db.neo4j_store import Neo4jConfig, Neo4jStore
 from db.queries import load_query, saved_queries
 from db.store import GraphStore
@@ -152,7 +153,7 @@ def bench_stores(
         return
     with tempfile.TemporaryDirectory(prefix="kglift-bench-") as folder, Progress(console=_console) as bar:
         task = bar.add_task("start", total=None)
-        jars, home = neo4j_server.fetch_jars(neo4j_server.default_home() / "lib"), Path(folder) / "neo4j"
+        jars, home = install(neo4j_server.default_home() / "lib"), Path(folder) / "neo4j"
         try:
             figures = bench(
                 ServerHome(home, jars_with_apoc(jars, home)).start().bolt_uri,
@@ -184,16 +185,16 @@ def start(
     port: Annotated[int, typer.Option(help="Bolt port; 0: any free one")] = neo4j_server.BOLT_PORT,
     http_port: Annotated[int, typer.Option(help="port of Neo4j Browser; 0: any free one")] = neo4j_server.HTTP_PORT,
 ) -> None:
-    """Start Neo4j and wait until it answers; the first time its jars are fetched (125 MB).
+    """Start Neo4j and wait until it answers; the first time it is installed (280 MB, a minute).
 
     With NEO4J_PASSWORD set the server asks for that password, else for none. Example: python -m db server start
     """
     home = home or neo4j_server.default_home()
     password = os.environ.get("NEO4J_PASSWORD") or None
-    with _console.status("starting Neo4j (the first time its jars are fetched, 125 MB)"):
+    with _console.status("starting Neo4j (the first time it is installed: 280 MB, a minute)"):
         running = neo4j_server.start(
             home,
-            jars=neo4j_server.default_home() / "lib",
+            jars=install(neo4j_server.default_home() / "lib"),
             bolt_port=port,
             http_port=http_port,
             password=password,

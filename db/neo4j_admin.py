@@ -17,6 +17,7 @@ import neo4j
 import pyarrow.compute as pc
 
 from db import server
+from db.class_archive import shared_classes
 from db.errors import StoreFormatError, StoreUnreachableError, StoreWriteError
 from db.neo4j_connection import Neo4jConfig, Neo4jConnection
 from db.neo4j_csv import write_csv
@@ -169,8 +170,8 @@ def _tool(home: Home, *arguments: str, cwd: Path | None = None) -> Iterator[subp
         raise StoreUnreachableError(lacking)
     folder = home.folder.absolute()
     (folder / "conf").mkdir(exist_ok=True)
-    command = ["java", *server.MEMORY, *_COMPILE_LATE, *home.java_options, *server.OPENS, "-cp", f"{jars}/*"]
-    command += ["org.neo4j.cli.AdminTool", "database", *arguments]
+    command = ["java", *server.MEMORY, *_COMPILE_LATE, *shared_classes(jars), *home.java_options, *server.OPENS]
+    command += ["-cp", f"{jars}/*", "org.neo4j.cli.AdminTool", "database", *arguments]
     places = {"NEO4J_HOME": str(folder), "NEO4J_CONF": str(folder / "conf")}
     pipe = subprocess.PIPE
     with subprocess.Popen(

@@ -17,6 +17,7 @@ import neo4j
 import neo4j.exceptions
 import platformdirs
 
+from db.class_archive import java_version, shared_classes
 from db.errors import StoreFormatError, StoreUnreachableError
 
 NEO4J_VERSION: Final = "5.26.26"
@@ -83,11 +84,6 @@ def missing_tools(*, jars: Path | None = None) -> str | None:
     return None
 
 
-def java_version() -> str:
-    """Return what the `java` on the PATH says about itself."""
-    return subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
-
-
 def fetch_jars(folder: Path) -> Path:
     """Fetch the jars of Neo4j (215 files, 125 MB) by Maven, once.
 
@@ -150,7 +146,7 @@ def start(
     bolt_port = _free_port(bolt_port)
     http_port = None if http_port is None else _free_port(http_port)
     _configure(home, bolt_port, http_port, auth=password is not None)
-    command = ["java", *MEMORY, *java_options]
+    command = ["java", *MEMORY, *shared_classes(jars), *java_options]
     command += [*OPENS, "-cp", f"{jars}/*", "org.neo4j.server.CommunityEntryPoint", f"--home-dir={home}"]
     command += [f"--config-dir={home / 'conf'}", "--console-mode"]
     with (home / "console.log").open("wb") as log:
