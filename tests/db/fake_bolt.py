@@ -12,6 +12,9 @@ def _packed(value: object) -> bytes:
     if isinstance(value, str):
         raw = value.encode()
         return bytes([0xD0, len(raw)]) + raw
+    if isinstance(value, int):
+        assert 0 <= value < 128
+        return bytes([value])
     if isinstance(value, list):
         return bytes([0x90 + len(value)]) + b"".join(map(_packed, value))
     assert isinstance(value, dict)
@@ -38,6 +41,21 @@ def _next_tag(connection: socket.socket) -> int:
     while size := struct.unpack(">H", _exactly(connection, 2))[0]:
         body += _exactly(connection, size)
     return body[1]
+
+
+def _serve_silently(connection: socket.socket, begun: list[int], patience_s: int) -> None:
+    with connection, contextlib.suppress(ConnectionError):
+        _exactly(connection, 20)
+        connection.sendall(bytes([0, 0, 4, 5]))
+        silent = False
+        while (tag := _next_tag(connection)) != 0x02:
+            if tag == 0x11:
+                begun.append(tag)
+                silent = len(begun) == 1
+            hello = {"server": "Neo4j/5.26.0", "connection_id": "bolt-1"}
+            hints = {"hints": {"connection.recv_timeout_seconds": patience_s}}
+            if not silent:
+                connection.sendall(_message(0x70, {**hello, **hints} if tag == 0x01 else {"fields": []}))
 
 
 def _serve(connection: socket.socket, agent: str, bolt: tuple[int, int], refuse_with: str | None) -> None:
@@ -81,6 +99,18 @@ def listening(handle) -> Iterator[int]:
 def fake_server(agent: str, *, bolt: tuple[int, int] = (5, 4), refuse_with: str | None = None) -> Iterator[str]:
     """Yield the address of a server that calls itself `agent` and refuses each query after the first with a code."""
     with listening(lambda connection: _serve(connection, agent, bolt, refuse_with)) as port:
+        yield f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def silent_server(begun: list[int], patience_s: int) -> Iterator[str]:
+    """Yield the address of a server that never answers the first BEGIN.
+
+    Args:
+        begun: gets an entry for each BEGIN.
+        patience_s: after how long a silence it lets clients give a connection up.
+    """
+    with listening(lambda connection: _serve_silently(connection, begun, patience_s)) as port:
         yield f"127.0.0.1:{port}"
 
 

@@ -14,10 +14,12 @@ from neo4j.exceptions import ClientError, ResultFailedError
 
 from db.batches import Batch
 from db.errors import RowsRefusedError, StoreUnreachableError, StoreWriteError
-from db.neo4j_load import _PAUSE_S, _bisect, _commit_in_turn, _write_rows
+from db.neo4j_connection import Neo4jConnection
+from db.neo4j_load import _PAUSE_S, _bisect, _commit, _commit_in_turn, _run, _write_rows
 from db.neo4j_statements import Group
 from db.neo4j_store import Neo4jConfig, Neo4jStore
 from kg.graph import Graph
+from tests.db.fake_bolt import silent_server
 from tests.db.proxy import COMMIT, Proxy
 from tests.db.servers import wiped
 from tests.toy import toy_graph
@@ -163,6 +165,16 @@ def test_what_made_a_result_fail_is_what_is_raised() -> None:
     session: Any = SimpleNamespace(execute_write=lambda work, *arguments: work(None, *arguments))
     with pytest.raises(ClientError, match="Property value is too large"):
         _commit_in_turn(session, threading.Lock(), work)
+
+
+def test_a_server_that_falls_silent_is_asked_again_after_the_time_that_it_named() -> None:
+    begun = list[int]()
+    with silent_server(begun, patience_s=2) as address:
+        connection = Neo4jConnection(Neo4jConfig(uri=f"bolt://{address}", retry_for_s=60))
+        with connection.session(neo4j.WRITE_ACCESS) as session:
+            _commit(session, _run, "MERGE (n)")
+        connection.close()
+    assert len(begun) == 2
 
 
 def test_the_server_gets_a_pause_after_every_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
