@@ -14,6 +14,7 @@ from db.errors import StoreUnreachableError
 from db.queries import load_query, saved_queries
 
 GUIDE_PORT: Final = 7475
+_STYLE: Final = "kglift.grass"
 _EXAMPLES: Final = {
     "gap": "0.3",
     "limit": "25",
@@ -39,15 +40,23 @@ _PICTURES: Final = {
 
 def style_text() -> str:
     """Return the style: colours, sizes and captions by label, for `:style`."""
-    return (files("db") / "browser" / "kglift.grass").read_text(encoding="utf-8")
+    return (files("db") / "browser" / _STYLE).read_text(encoding="utf-8")
 
 
-def guide_html() -> str:
-    """Return the guide for `:play`: parameters, two pictures, then every saved query, each to be run by a click."""
+def guide_html(address: str) -> str:
+    """Return the guide for `:play`: style and parameters, two pictures, then every saved query.
+
+    A click puts what is shown into the editor, from where it is run.
+
+    Args:
+        address: where the style is served, e.g. `http://localhost:7475`.
+    """
+    style = _runnable(f":style {address}/{_STYLE}")
     parameters = "".join(_runnable(f":param {name} => {value}") for name, value in sorted(_EXAMPLES.items()))
     pictures = "".join(f"<h4>{html.escape(t)}</h4>{_runnable(cypher)}" for t, cypher in _PICTURES.items())
     slides = [
-        f"<h3>A kglift graph</h3><p>Set what the queries ask about; change the values to yours.</p>{parameters}",
+        f"<h3>A kglift graph</h3><p>Colours and captions:</p>{style}"
+        f"<p>Set what the queries ask about; change the values to yours.</p>{parameters}",
         f"<h3>Pictures</h3>{pictures}",
     ]
     for name, answers in saved_queries().items():
@@ -83,12 +92,13 @@ class _Pages(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self) -> None:
-        pages = {"/kglift.grass": (style_text, "text/plain"), "/guide.html": (guide_html, "text/html")}
+        address = f"http://localhost:{self.server.server_address[1]}"
+        pages = {f"/{_STYLE}": (style_text(), "text/plain"), "/guide.html": (guide_html(address), "text/html")}
         if self.path not in pages:
             self.send_error(404)
             return
-        make, kind = pages[self.path]
-        body = make().encode()
+        text, kind = pages[self.path]
+        body = text.encode()
         self.send_response(200)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))

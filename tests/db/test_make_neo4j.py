@@ -1,6 +1,7 @@
 """`make neo4j` and `make neo4j-stop`: by Docker where it runs, else our own server; what the compose file says."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -62,3 +63,22 @@ def test_the_service_has_the_limits_of_our_own_server(service: dict[str, Any], t
     ours = dict(line.split("=", 1) for line in (tmp_path / "conf" / "neo4j.conf").read_text().splitlines())
     for name in ("server.memory.pagecache.size", "dbms.memory.transaction.total.max", "dbms.usage_report.enabled"):
         assert service["environment"][f"NEO4J_{name.replace('_', '__').replace('.', '_')}"] == ours[name]
+
+
+def test_the_jvm_of_the_service_has_the_memory_of_our_own_server(service: dict[str, Any]) -> None:
+    environment = service["environment"]
+    heap = [environment[f"NEO4J_server_memory_heap_{which}__size"] for which in ("initial", "max")]
+    options = environment["NEO4J_server_jvm_additional"].split()
+    no_g1 = options.index("-XX:-UseG1GC")
+    assert no_g1 < options.index("-XX:+UseParallelGC")
+    del options[no_g1]
+    assert {f"-Xms{heap[0]}", f"-Xmx{heap[1]}", *options} == set(server.MEMORY)
+
+
+def test_a_jvm_takes_the_options_of_the_service_after_those_of_the_image(service: dict[str, Any]) -> None:
+    if shutil.which("java") is None:
+        pytest.skip("needs `java`")
+    options = ["-XX:+UseG1GC", *service["environment"]["NEO4J_server_jvm_additional"].split()]
+    command = ["java", "-Xmx1g", *options, "-XX:+PrintFlagsFinal", "-version"]
+    flags = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"bool UseParallelGC +:?= true", flags)
