@@ -92,7 +92,7 @@ class _Pages(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self) -> None:
-        address = f"http://localhost:{self.server.server_address[1]}"
+        address = f"http://localhost:{self.connection.getsockname()[1]}"
         pages = {f"/{_STYLE}": (style_text(), "text/plain"), "/guide.html": (guide_html(address), "text/html")}
         if self.path not in pages:
             self.send_error(404)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -72,8 +73,9 @@ class LadybugFile:
         finally:
             lock.release()
 
-    def open(self, *, read_only: bool) -> Any:
-        """Open the file, when no other process writes it; for writing, it is made where there is none.
+    @contextmanager
+    def opened(self, *, read_only: bool) -> Iterator[Any]:
+        """Open the file: whoever writes has it alone, readers share it. For writing, it is made where there is none.
 
         Raises:
             StoreUnreachableError: if another process has it for longer than `wait_s`, or it cannot be read.
@@ -81,15 +83,27 @@ class LadybugFile:
             RuntimeError: LadybugDB's own, if it cannot be written.
         """
         deadline = time.monotonic() + self.config.wait_s
-        while True:
-            try:
-                return self._open_now(read_only=read_only)
-            except StoreUnreachableError as error:
-                if "in use by another process" not in str(error) or time.monotonic() >= deadline:
-                    raise
-            time.sleep(_LOOK_AGAIN_S)
+        with ExitStack() as held:
+            while True:
+                try:
+                    database = self._open_now(held, read_only=read_only)
+                    break
+                except StoreUnreachableError as error:
+                    if "in use by another process" not in str(error) or time.monotonic() >= deadline:
+                        raise
+                time.sleep(_LOOK_AGAIN_S)
+            yield database
 
-    def _open_now(self, *, read_only: bool) -> Any:
+    def _open_now(self, held: ExitStack, *, read_only: bool) -> Any:
+        with ExitStack() as trying:
+            before = self._stamp() if read_only else None
+            database = trying.enter_context(closing(self._database(read_only=read_only)))
+            if read_only and sys.platform != "win32":
+                trying.enter_context(self._locked_for_reading(before))
+            held.push(trying.pop_all())
+        return database
+
+    def _database(self, *, read_only: bool) -> Any:
         try:
             return ladybug.Database(
                 self.path, read_only=read_only, buffer_pool_size=self.config.buffer_size_bytes, backend="pybind"
@@ -97,8 +111,7 @@ class LadybugFile:
         except RuntimeError as error:
             text = one_line(error)
             if "Could not set lock" in text:
-                msg = f"`{self.path}` is in use by another process ({text}); close it or wait, then repeat"
-                raise StoreUnreachableError(msg) from error
+                raise self._in_use(text) from error
             if "not a valid" in text or "cannot be a directory" in text:
                 msg = f"`{self.path}` is no LadybugDB file ({text}); give the path of a store, or a new one"
                 raise StoreFormatError(msg) from error
@@ -106,6 +119,33 @@ class LadybugFile:
                 raise
             msg = f"cannot open `{self.path}`: {text}; see who may read it and whether it is damaged"
             raise StoreUnreachableError(msg) from error
+
+    @contextmanager
+    def _locked_for_reading(self, before: object) -> Iterator[None]:
+        """Keep the writers of other processes waiting: LadybugDB's readers take no lock and would read half of a write.
+
+        It comes after LadybugDB has opened the file, which closes it once and so gives up the locks of the process.
+        """
+        import fcntl
+
+        with self.path.open("rb") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError as error:
+                raise self._in_use(str(error.strerror)) from error
+            if self._stamp() != before:
+                why = "it was written while it was opened"
+                raise self._in_use(why)
+            yield
+
+    def _stamp(self) -> object:
+        found = self.path.stat() if self.path.exists() else None
+        return found and (found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def _in_use(self, why: str) -> StoreUnreachableError:
+        return StoreUnreachableError(
+            f"`{self.path}` is in use by another process ({why}); close it or wait, then repeat"
+        )
 
     def dump(self, file: Path) -> None:
         """Copy the whole store into another file, which is whole or absent.
@@ -117,7 +157,7 @@ class LadybugFile:
         if not self.path.exists():
             msg = f"there is no store at `{self.path}` to dump; load a graph first"
             raise StoreFormatError(msg)
-        with self.alone(), closing(self.open(read_only=False)) as database:
+        with self.alone(), self.opened(read_only=False) as database:
             with closing(ladybug.Connection(database)) as connection:
                 connection.execute("CHECKPOINT")  # what lies beside the file goes into it
             copy_whole(self.path, file)
@@ -135,12 +175,12 @@ class LadybugFile:
         if not file.is_file():
             msg = f"there is no dump `{file}`; give the file that `dump` wrote"
             raise StoreFormatError(msg)
-        with closing(LadybugFile(LadybugConfig(file)).open(read_only=True)):
+        with LadybugFile(LadybugConfig(file)).opened(read_only=True):
             pass  # it is a file of LadybugDB
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.alone(), ExitStack() as held:
             if self.path.exists():
-                held.enter_context(closing(self.open(read_only=False)))  # nobody else has it
+                held.enter_context(self.opened(read_only=False))  # nobody else has it
             copy_whole(file, self.path)
 
 

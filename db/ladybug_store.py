@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import ladybug
@@ -162,18 +162,18 @@ class LadybugStore(GraphStore, name="ladybug"):
         if not self.path.exists():
             msg = f"there is no store at `{self.path}`; write a graph first: python -m db load DIR --path {self.path}"
             raise StoreFormatError(msg)
-        with self.file.alone():
+        with self.file.alone(), ExitStack() as held:
             try:
-                database = self.file.open(read_only=True)
+                database = held.enter_context(self.file.opened(read_only=True))
             except DbError as error:
                 if "checkpoint recovery is pending" not in str(error):
                     raise
                 with self._transaction():
                     pass  # a killed writer left a finished transaction: opening the file for writing applies it
-                database = self.file.open(read_only=True)
-            with closing(database), closing(ladybug.Connection(database)) as connection:
-                self._check_version(connection)
-                yield connection
+                database = held.enter_context(self.file.opened(read_only=True))
+            connection = held.enter_context(closing(ladybug.Connection(database)))
+            self._check_version(connection)
+            yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
@@ -181,7 +181,7 @@ class LadybugStore(GraphStore, name="ladybug"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with (
                 self.file.alone(),
-                closing(self.file.open(read_only=False)) as database,
+                self.file.opened(read_only=False) as database,
                 closing(ladybug.Connection(database)) as connection,
             ):
                 connection.execute("BEGIN TRANSACTION")
@@ -211,7 +211,7 @@ class LadybugStore(GraphStore, name="ladybug"):
         version = _answer(connection, "MATCH (s:KgliftStore) RETURN s.version AS version", {})["version"].to_pylist()
         if version != [STORE_VERSION]:
             msg = (
-                f"`{self.path}` has store version {version}, this kglift reads {STORE_VERSION}; "
+                f"`{self.path}` has store version {', '.join(map(str, version))}, this kglift reads {STORE_VERSION}; "
                 "load the graph directory into a new store, or use the kglift that wrote this one"
             )
             raise StoreFormatError(msg)

@@ -1,5 +1,6 @@
 """The embedded store: its file, its version, its locks, and kills."""
 
+import errno
 import random
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def store(tmp_path: Path) -> LadybugStore:
 def test_another_version_is_refused(store: LadybugStore) -> None:
     _execute(store.path, "MATCH (s:KgliftStore) SET s.version = 99")
     for use in (store.read, lambda: store.write(toy_graph()), lambda: store.delete("llm:aaaa")):
-        with pytest.raises(StoreFormatError, match=r"version \[99\], this kglift reads 2; load the graph directory"):
+        with pytest.raises(StoreFormatError, match=r"version 99, this kglift reads 2; load the graph directory"):
             use()
 
 
@@ -83,6 +84,44 @@ def test_another_process_writes(store: LadybugStore) -> None:
         threading.Timer(0.3, process.kill).start()
         store.write(toy_graph())
     assert store.read().equals(toy_graph())
+
+
+def test_a_writer_waits_for_the_reader_of_another_process_and_readers_share(store: LadybugStore) -> None:
+    """LadybugDB's own readers take no lock: what a writer had changed by then and what not was one answer."""
+    reader = f"""
+import sys
+from pathlib import Path
+from db.ladybug_store import LadybugConfig, LadybugStore
+with LadybugStore(LadybugConfig(Path({str(store.path)!r})))._reading():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    command = [sys.executable, "-c", reader]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert store.read().equals(toy_graph())
+        with pytest.raises(StoreUnreachableError, match="in use by another process .*Could not set lock"):
+            LadybugStore(LadybugConfig(store.path, wait_s=0)).write(toy_graph())
+        threading.Timer(0.3, process.kill).start()
+        store.write(toy_graph())
+
+
+def test_a_file_that_is_written_while_it_is_opened_is_not_read(
+    store: LadybugStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty, stamps = LadybugStore(LadybugConfig(store.path, wait_s=0)), iter(range(9))
+    monkeypatch.setattr(hasty.file, "_stamp", lambda: next(stamps))
+    with pytest.raises(StoreUnreachableError, match="in use by another process .*written while it was opened"):
+        hasty.read()
+    monkeypatch.undo()
+
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "it is locked")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(StoreUnreachableError, match="in use by another process .*it is locked"):
+        hasty.read()
 
 
 def test_another_thread_has_the_file(store: LadybugStore) -> None:
