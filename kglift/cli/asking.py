@@ -27,7 +27,7 @@ Engine = Annotated[
         "--engine",
         metavar="KEY=VALUE|ray",
         help="Limits and prices: max_units, budget_tokens, budget_cost with prompt_price and completion_price of a "
-        "million tokens, ...; ray: on Ray.",
+        "million tokens (budgets are for all that the ledger pays the model), ...; ray: on Ray.",
     ),
 ]
 Llm = Annotated[list[str] | None, typer.Option("--llm", metavar="KEY=VALUE", help="Set up the provider.")]

@@ -96,16 +96,15 @@ def test_without_a_limit_nothing_is_written(tmp_path: Path) -> None:
 def test_the_budget_of_two_runs_at_once_is_never_exceeded(tmp_path: Path) -> None:
     limits = EngineConfig(budget_tokens=500, max_tokens=20)
 
-    def ask(_: int) -> str:
+    def ask(_: int) -> None:
         provider = scripted(lambda r: Completion(moods("dark"), 10, 10), latency_s=0.002, max_in_flight=8)
-        with pytest.raises(BudgetError, match="the budget of 500 tokens is spent") as caught:
+        with pytest.raises(BudgetError, match="the budget of 500 tokens is spent: 480 are paid"):
             extract(MoodMethod(n_units=60), toy_graph(), provider, tmp_path / "ledger", limits)
-        return str(caught.value)
 
     with ThreadPoolExecutor(2) as pool:
-        assert len(set(pool.map(ask, range(2)))) == 1, "both were told the same sum"
+        list(pool.map(ask, range(2)))
     with Ledger(tmp_path / "ledger") as ledger:
         assert ledger._all("SELECT * FROM holds", ()) == []
-        ((run),) = ledger.runs()
+        (run,) = ledger.runs()
         replies, prompt, completion = ledger.paid(run.run)
-    assert (replies, prompt + completion) == (24, 480), "one more might need 31"
+    assert (replies, prompt + completion) == (24, 480), "one more might need more than 20"
