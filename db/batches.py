@@ -21,6 +21,7 @@ from db.neo4j_statements import Group
 
 _Result = TypeVar("_Result")
 _ROUNDING: Final = 1e-9
+_AT_ONCE: Final = 50_000
 _ENDS: Final = {
     "interactions": ("user_id", "item_id"),
     "triples": ("head", "tail"),
@@ -44,7 +45,11 @@ class Batch:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return sum(len(part.rows) for part in self.parts)
+        return sum(map(len, self.parts))
+
+    def taken(self) -> "Batch":
+        """Copy the rows, which until then are places in the tables of the graph."""
+        return replace(self, parts=tuple(part.taken() for part in self.parts))
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,10 @@ class Limits:
     size_bytes: int
     n_writers: int
 
-    def share(self, rows: pa.Table) -> float:
-        """Return which part of a batch each of some rows fills, at most 1."""
-        mean_bytes = float(rows.nbytes) / max(1, len(rows))
+    def share(self, part: Group) -> float:
+        """Return which part of a batch each row of a group fills, at most 1."""
+        copies = (part.at(slice(start, start + _AT_ONCE)).taken() for start in range(0, len(part), _AT_ONCE))
+        mean_bytes = float(sum(copy.rows.nbytes for copy in copies)) / max(1, len(part))
         return min(1.0, max(1 / self.rows, mean_bytes / self.size_bytes))
 
 
@@ -74,7 +80,7 @@ def cut_nodes(groups: Iterable[Group], limits: Limits) -> list[Batch]:
         groups: rows of nodes, each in one of them.
         limits: how large a batch may be.
     """
-    parts = [replace(g, rows=g.rows.sort_by(g.rows.column_names[0])) for g in groups]  # neighbours share pages
+    parts = [g.at(np.asarray(pc.sort_indices(_column(g, 0)))) for g in groups]  # neighbours share pages
     return [Batch(filled) for filled in _filled(parts, limits, limits.n_writers)]
 
 
@@ -88,12 +94,12 @@ def cut_relationships(groups: Iterable[Group], nodes: pa.Array, limits: Limits) 
     """
     parts = list(groups)
     n_blocks = 2 * limits.n_writers
-    if sum(limits.share(part.rows) * len(part.rows) for part in parts) <= 1:
+    if sum(limits.share(part) * len(part) for part in parts) <= 1:
         return [Batch(filled, frozenset(range(n_blocks))) for filled in _filled(parts, limits)]
     by_pair: dict[int, list[Group]] = {}
     for part in parts:
-        for pair, rows in _by_pair(part, nodes, n_blocks):
-            by_pair.setdefault(pair, []).append(replace(part, rows=rows))
+        for pair, chosen in _by_pair(part, nodes, n_blocks):
+            by_pair.setdefault(pair, []).append(chosen)
     return [
         Batch(filled, frozenset(divmod(pair, n_blocks)))
         for pair, those in sorted(by_pair.items())
@@ -101,9 +107,8 @@ def cut_relationships(groups: Iterable[Group], nodes: pa.Array, limits: Limits) 
     ]
 
 
-def _by_pair(group: Group, nodes: pa.Array, n_blocks: int) -> Iterator[tuple[int, pa.Table]]:
-    rows = group.rows
-    ends = np.stack([pc.index_in(rows[end], value_set=nodes).to_numpy() for end in _ENDS[group.table]])
+def _by_pair(group: Group, nodes: pa.Array, n_blocks: int) -> Iterator[tuple[int, Group]]:
+    ends = np.stack([pc.index_in(_column(group, end), value_set=nodes).to_numpy() for end in _ENDS[group.table]])
     blocks = ends % n_blocks
     low, high = blocks.min(axis=0), blocks.max(axis=0)
     order = np.lexsort((ends[-1], ends[0], high, low))  # neighbours in one batch share page and lock
@@ -111,27 +116,31 @@ def _by_pair(group: Group, nodes: pa.Array, n_blocks: int) -> Iterator[tuple[int
     bounds = [0, *(np.flatnonzero(pair[1:] != pair[:-1]) + 1), len(pair)]
     for start, stop in pairwise(bounds):
         if start < stop:
-            yield int(pair[start]), rows.take(order[start:stop])
+            yield int(pair[start]), group.at(order[start:stop])
+
+
+def _column(group: Group, name: str | int) -> pa.ChunkedArray:
+    return group.rows[name] if group.places is None else group.rows[name].take(group.places)
 
 
 def _filled(parts: Iterable[Group], limits: Limits, multiple: int = 1) -> Iterator[tuple[Group, ...]]:
     """Put rows together to batches of equal size, their number a multiple of something where that goes."""
-    shares = [(limits.share(part.rows), part) for part in parts if len(part.rows)]
-    whole = sum(share * len(part.rows) for share, part in shares)
+    shares = [(limits.share(part), part) for part in parts if len(part)]
+    whole = sum(share * len(part) for share, part in shares)
     n_batches = math.ceil(whole / multiple - _ROUNDING) * multiple
     room = min(1.0, whole / max(1, n_batches) + max((share for share, _ in shares), default=0.0))
     filled, left = list[Group](), room
     for share, part in shares:
         start = 0
-        while start < len(part.rows):
+        while start < len(part):
             n = int(left / share + _ROUNDING)
             if n == 0 and filled:
                 yield tuple(filled)
                 filled, left = [], room
                 continue
-            taken = part.rows.slice(start, max(1, n))
-            filled.append(replace(part, rows=taken))
-            start, left = start + len(taken), left - len(taken) * share
+            piece = part.at(slice(start, start + max(1, n)))
+            filled.append(piece)
+            start, left = start + len(piece), left - len(piece) * share
     if filled:
         yield tuple(filled)
 

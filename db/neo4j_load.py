@@ -56,7 +56,7 @@ def load(connection: Neo4jConnection, graph: Graph, progress: Progress = silent)
         RowsRefusedError: if the server refuses some rows; all others are written.
         StoreWriteError: if the server refuses more; whole batches stay, and the same load goes on after them.
     """
-    tables = stored_tables(graph)
+    tables = {name: rows.combine_chunks() for name, rows in stored_tables(graph).items()}  # else each take joins them
     with connection.refusals(StoreWriteError, "the write was refused"):
         _Load(connection, tables, progress).run()
 
@@ -103,6 +103,7 @@ class _Load:
             self.progress(self.done, self.total, batch.parts[-1].table)
 
     def _write_batch(self, batch: Batch) -> list[RefusedRow]:
+        batch = batch.taken()
         values = [part.rows.to_pydict() for part in batch.parts]
         with self.connection.session(neo4j.WRITE_ACCESS) as session:
             try:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import tracemalloc
 
 import pyarrow as pa
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from db.batches import Batch, Limits, cut_nodes, cut_relationships, write_in_parallel
+from db.bench import made_graph
 from db.model import stored_tables
 from db.neo4j_load import _commit_in_turn
 from db.neo4j_statements import NODES, RELATIONSHIPS, Group, groups
@@ -33,7 +35,7 @@ def test_every_row_is_in_one_batch_that_names_the_blocks_of_its_ends(
 ) -> None:
     parts = [_group(pairs[::2]), _group(pairs[1::2])]
     batches = cut_relationships(parts, pa.array(_IDS), Limits(size, 1 << 30, n_writers))
-    rows = [tuple(row.values()) for batch in batches for part in batch.parts for row in part.rows.to_pylist()]
+    rows = [tuple(row.values()) for batch in batches for part in batch.taken().parts for row in part.rows.to_pylist()]
     assert sorted(rows) == sorted(pairs)
     assert all(0 < len(batch) <= size for batch in batches)
     assert len(batches) <= 1 or len(pairs) > size
@@ -55,6 +57,19 @@ def test_all_tables_are_cut(graph, size: int) -> None:
         assert sum(map(len, batches)) == sum(len(tables[name]) for name in names)
         assert all(0 < len(batch) <= size for batch in batches)
         assert all((not batch.blocks) == (names is NODES) for batch in batches)
+
+
+def test_batches_hold_places_and_no_second_copy_of_the_rows() -> None:
+    graph = made_graph(5_000, 50_000)
+    tables = {name: rows.combine_chunks() for name, rows in stored_tables(graph).items()}
+    nodes = tables["entities"]["entity_id"].combine_chunks()
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    batches = cut_relationships(groups("triples", tables), nodes, Limits(500, 1 << 30, 2))
+    held = tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes() - before
+    tracemalloc.stop()
+    assert sum(map(len, batches)) == 50_000
+    assert held < tables["triples"].nbytes / 2  # two copies, before
 
 
 def test_batches_of_nodes_are_equal_and_keep_all_writers_busy() -> None:
@@ -134,4 +149,4 @@ def test_a_writer_that_waits_long_for_its_turn_commits_without_it(monkeypatch: p
 
 
 def _nodes(batch: Batch) -> set[str]:
-    return {node for part in batch.parts for end in ("head", "tail") for node in part.rows[end].to_pylist()}
+    return {node for part in batch.taken().parts for end in ("head", "tail") for node in part.rows[end].to_pylist()}
