@@ -9,7 +9,6 @@ import torch
 from torch_geometric.loader import LinkLoader, NodeLoader
 
 from db.ladybug_store import LadybugConfig, LadybugStore
-from db.neo4j_store import Neo4jConfig, Neo4jStore
 from db.store import GraphStore
 from gnn.pyg import to_hetero_data
 from kg.ckg import CollaborativeKG
@@ -18,19 +17,13 @@ from kg.graph import Graph
 from kg.nx import from_networkx, to_networkx
 from kglift.remote import KINDS, REVERSED, StoredNodes, StoreEdges, StoreFeatures, StoreSampler
 from kglift.remote_lightgcn import RemoteConfig, RemoteLightGCN, train_remote
-from tests.db.servers import wiped
+from tests.db.servers import empty_store
 from tests.toy import toy_graph
 
 
-@pytest.fixture(params=["ladybug", pytest.param("neo4j", marks=pytest.mark.slow)])
+@pytest.fixture(params=["memory", "ladybug", pytest.param("neo4j", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GraphStore]:
-    if request.param == "neo4j":
-        uri = request.getfixturevalue("neo4j_uri")
-        wiped(uri)
-        store: GraphStore = Neo4jStore(Neo4jConfig(uri=uri))
-    else:
-        store = LadybugStore(LadybugConfig(tmp_path / "graph.lbug"))
-    with store:
+    with empty_store(GraphStore.find(request.param), tmp_path / "graph.lbug", request) as store:
         store.write(toy_graph())
         yield store
 
