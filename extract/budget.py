@@ -56,8 +56,7 @@ class Budget:
         """
         if not self._is_limited:
             return True
-        short, held, seen = await self._write(Entry(also=self._take(_most(request))))
-        self._seen = max(self._seen, seen)
+        short, held = await self._write(Entry(also=self._take(_most(request))))
         if short and not held:
             raise BudgetError(short)
         return not short
@@ -77,13 +76,13 @@ class Budget:
 
         return operation
 
-    def _take(self, most: _Tokens) -> Operation[tuple[str, bool, _Seen]]:
-        def operation(connection: sqlite3.Connection) -> tuple[str, bool, _Seen]:
-            seen = _look(connection, self._seen, self._model)
-            short, held = self._shortage(connection, seen.paid, most)
+    def _take(self, most: _Tokens) -> Operation[tuple[str, bool]]:
+        def operation(connection: sqlite3.Connection) -> tuple[str, bool]:
+            paid = self._look(connection)
+            short, held = self._shortage(connection, paid, most)
             if short:  # perhaps by what a killed process had under way
                 sweep_dead(connection)
-                short, held = self._shortage(connection, seen.paid, most)
+                short, held = self._shortage(connection, paid, most)
             if not short:
                 connection.execute(
                     "INSERT INTO holds VALUES (?, ?, ?, ?) ON CONFLICT (runner) DO UPDATE SET "
@@ -91,9 +90,19 @@ class Budget:
                     "n_completion_tokens = n_completion_tokens + excluded.n_completion_tokens",
                     (self._runner, self._model, *most),
                 )
-            return short, held, seen
+            return short, held
 
         return operation
+
+    def _look(self, connection: sqlite3.Connection) -> _Tokens:
+        """Add the replies that came since; some may not be committed yet, but if that fails the run ends."""
+        (last,) = connection.execute("SELECT coalesce(max(reply_id), 0) FROM replies").fetchone()
+        if last > self._seen.last:
+            among = "reply_id > ? AND run IN (SELECT run FROM runs WHERE model = ?)"
+            given = (self._seen.last, self._model)
+            new = connection.execute(f"SELECT {_SUMS} FROM replies WHERE {among}", given).fetchone()
+            self._seen = _Seen(last, self._seen.paid.plus(_Tokens(*new)))
+        return self._seen.paid
 
     def _shortage(self, connection: sqlite3.Connection, paid: _Tokens, most: _Tokens) -> tuple[str, bool]:
         """Return which limit a request would break, in words, and whether anything is under way."""
@@ -118,11 +127,3 @@ class Budget:
 
 def _most(request: Request) -> _Tokens:
     return _Tokens(n_prompt_tokens(request), request.max_tokens)
-
-
-def _look(connection: sqlite3.Connection, seen: _Seen, model: str) -> _Seen:
-    """Add the replies that came since."""
-    (last,) = connection.execute("SELECT coalesce(max(reply_id), 0) FROM replies").fetchone()
-    among = "reply_id > ? AND run IN (SELECT run FROM runs WHERE model = ?)"
-    new = connection.execute(f"SELECT {_SUMS} FROM replies WHERE {among}", (seen.last, model)).fetchone()
-    return _Seen(last, seen.paid.plus(_Tokens(*new)))
