@@ -3,8 +3,10 @@
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from extract.budget import Budget
 from extract.chain import Chain, Questions, stored_reply
@@ -12,7 +14,7 @@ from extract.commits import Commits
 from extract.engine_config import EngineConfig
 from extract.errors import PassingProviderError, TerminalProviderError, UnitError
 from extract.ledger import Ledger
-from extract.ledger_rows import SET_ASIDE, Entry, NewReply, UnitState
+from extract.ledger_rows import SET_ASIDE, Claim, Entry, NewReply, UnitState
 from extract.method import Unit
 from extract.pace import Pace, n_prompt_tokens
 from extract.provider import Completion, Provider, Request
@@ -28,7 +30,7 @@ _POLL_S = 0.05
 _POLL_BUDGET_S = 0.2
 _PULSE_S = 1.0
 _GIVE_UP_AFTER = 3
-_YIELD_EVERY = 64
+_MOST_AHEAD = 64
 
 
 @dataclass
@@ -78,6 +80,8 @@ class Asker:
         self._senders, self._limit = Senders(self._n_slots, self._send_once), TimeLimit(config.timeout_s)
         self._commits = Commits(ledger, questions.run)
         self._budget = Budget(config, questions.model, ledger.runner, self._commits.write)
+        self._n_ahead, self._looking = max(1, min(_MOST_AHEAD, self._n_slots // 4)), asyncio.Lock()
+        self._ahead: deque[tuple[Chain, Claim | None]] = deque()
         self.counts = Asked()
 
     async def run(self, units: Iterator[Unit], total: int, progress: Progress) -> None:
@@ -93,8 +97,8 @@ class Asker:
         began = time.monotonic()
         self._progress, self._total = progress, total
         n_tasks = 2 * self._n_slots + 1  # some prepare or store while all slots are taken
-        chains = self._questions.chains(units, self._ledger)
-        workers = [asyncio.create_task(self._work(chains)) for _ in range(min(n_tasks, max(total, 1)))]
+        self._chains = self._questions.chains(units, self._ledger)
+        workers = [asyncio.create_task(self._work()) for _ in range(min(n_tasks, max(total, 1)))]
         pulse = asyncio.create_task(self._pulse())
         grace_s = _GRACE_S
         try:
@@ -128,26 +132,35 @@ class Asker:
             await self._commits.write(Entry(is_beat=True))
             await asyncio.to_thread(self._ledger.sync)
 
-    async def _work(self, chains: Iterator[Chain]) -> None:
-        for place, chain in enumerate(chains):
-            if self.counts.stopping:
-                return
-            if chain.is_open:
-                await self._pursue(chain)
+    async def _work(self) -> None:
+        while not self.counts.stopping and (self._ahead or await self._look_ahead()):
+            chain, claim = self._ahead.popleft()
+            if claim is not None:
+                await self._pursue(chain, claim)
             else:
                 self._finish(chain, was_asked=False)
-                if place % _YIELD_EVERY == 0:
-                    await asyncio.sleep(0)
 
-    async def _pursue(self, chain: Chain) -> None:
+    async def _look_ahead(self) -> bool:
+        """Take the next units, and in one transaction the right to ask the open ones; say whether there are any."""
+        async with self._looking:
+            if not self._ahead:
+                batch = list(islice(self._chains, self._n_ahead))
+                keys = [chain.first_key for chain in batch if chain.is_open]
+                await asyncio.sleep(0)  # where nothing is open, others get their turn, too
+                claims = iter(await self._commits.write(Entry(claims=keys)) if keys else ())
+                self._ahead.extend((chain, next(claims) if chain.is_open else None) for chain in batch)
+            return bool(self._ahead)
+
+    async def _pursue(self, chain: Chain, claim: Claim) -> None:
         """Ask a unit's open questions, unless another process does so first."""
-        while not (claim := await self._commits.write(Entry(claim=chain.first_key))).is_ours:
+        while not claim.is_ours:
             await asyncio.sleep(_POLL_S)
             self._check_stopping()
             chain = self._questions.follow(chain, self._ledger)
             if not chain.is_open:
                 self._finish(chain, was_asked=False)
                 return
+            (claim,) = await self._commits.write(Entry(claims=[chain.first_key]))
         was_asked = False
         try:
             if claim.is_answered:

@@ -3,10 +3,9 @@
 import json
 import re
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from extract.errors import PassingProviderError, ProviderError, RefusedUnitError, TerminalProviderError, UnitError
 from extract.pace import n_prompt_tokens, n_tokens
@@ -30,8 +29,7 @@ CONCESSIONS = {  # what a server may refuse, in the order it is given up, and ho
 }
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a server sent back.
 
     Attributes:

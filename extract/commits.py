@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from extract.ledger import Ledger
-from extract.ledger_rows import Claim, Entry, Operation, enter_all
+from extract.ledger_rows import Entry, Operation, enter_all
 
 _Waiting = list[tuple[Entry, asyncio.Future[Any]]]
 
@@ -30,7 +30,7 @@ class Commits:
         self._under_way: asyncio.Future[None] | None = None
 
     async def write(self, entry: Entry) -> Any:
-        """Write an entry in the next transaction; return what became of its claim, once that is committed.
+        """Write an entry in the next transaction; return what became of it, once that is committed.
 
         Raises:
             LedgerError: if it could not be written; nothing of the entry was then.
@@ -57,7 +57,7 @@ class Commits:
         self._under_way = self._loop.run_in_executor(self._pool, self._ledger.commit)
         self._under_way.add_done_callback(partial(self._end, waiting, results))
 
-    def _end(self, waiting: _Waiting, results: list[Claim | None], commit: asyncio.Future[None]) -> None:
+    def _end(self, waiting: _Waiting, results: list[Any], commit: asyncio.Future[None]) -> None:
         self._under_way = None
         if commit.exception() is None:
             for (_, committed), result in zip(waiting, results, strict=True):
@@ -81,5 +81,5 @@ class Commits:
                 if not committed.done():
                     committed.set_result(result)
 
-    def _operation(self, waiting: _Waiting) -> Operation[list[Claim | None]]:
+    def _operation(self, waiting: _Waiting) -> Operation[list[Any]]:
         return enter_all([entry for entry, _ in waiting], self._run, self._ledger.runner)

@@ -37,6 +37,10 @@ from extract.ledger_rows import (
     sweep_dead,
 )
 
+_ATTEMPTS = f"""CASE WHEN state = '{PENDING}' THEN (
+    SELECT count(*) FROM replies WHERE replies.run = units.run AND replies.unit_id = units.unit_id AND is_retired = 0
+) ELSE attempts END"""  # a pending unit's replies are counted when somebody looks, not as they come
+
 
 class Ledger:
     """A ledger file, opened for one extraction.
@@ -195,7 +199,7 @@ class Ledger:
             raise LedgerError(msg) from error
 
     def _states(self, where: str, values: tuple[str, ...]) -> list[UnitState]:
-        rows = self._all(f"SELECT unit_id, place, state, attempts, reason FROM units {where}", values)
+        rows = self._all(f"SELECT unit_id, place, state, {_ATTEMPTS}, reason FROM units {where}", values)
         return [UnitState(*row) for row in rows]
 
     def _all(self, statement: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:

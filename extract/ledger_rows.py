@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from extract.claims import Runner
@@ -84,7 +85,7 @@ class Entry(NamedTuple):
         store: a reply.
         settle: where a unit stands.
         release: the key of a claim to give back.
-        claim: the key of a question to claim.
+        claims: the keys of questions to claim.
         is_beat: that the runner lives.
         also: something else, done when all replies are stored; its result comes back.
     """
@@ -92,7 +93,7 @@ class Entry(NamedTuple):
     store: NewReply | None = None
     settle: UnitState | None = None
     release: str = ""
-    claim: str = ""
+    claims: Sequence[str] = ()
     is_beat: bool = False
     also: Operation[Any] | None = None
 
@@ -141,9 +142,9 @@ def store(new: NewReply) -> Operation[None]:
     return lambda c: store_all(c, [new])
 
 
-def claim(key: str, runner: str) -> Operation[bool]:
-    """Take the exclusive right to ask a question; a dead runner's claim is taken over."""
-    return lambda c: _claim_all(c, [key], runner)[0].is_ours
+def claim(keys: Sequence[str], runner: str) -> Operation[list[Claim]]:
+    """Take the exclusive right to ask some questions; a dead runner's claim is taken over."""
+    return lambda c: _claim_all(c, keys, runner)
 
 
 def enter_all(entries: Sequence[Entry], run: str, runner: str) -> Operation[list[Any]]:
@@ -155,7 +156,7 @@ def enter_all(entries: Sequence[Entry], run: str, runner: str) -> Operation[list
         runner: who they are.
 
     Returns:
-        For each entry what became of its claim, or what its own operation gave; None where it has neither.
+        For each entry what its own operation gave, or what became of its claims.
     """
 
     def operation(connection: sqlite3.Connection) -> list[Any]:
@@ -165,8 +166,9 @@ def enter_all(entries: Sequence[Entry], run: str, runner: str) -> Operation[list
         if any(entry.is_beat for entry in entries):
             _beat(connection, runner)
         given = [entry.also(connection) if entry.also else None for entry in entries]
-        claims = iter(_claim_all(connection, [entry.claim for entry in entries if entry.claim], runner))
-        return [next(claims) if entry.claim else one for entry, one in zip(entries, given, strict=True)]
+        claims = iter(_claim_all(connection, [key for entry in entries for key in entry.claims], runner))
+        taken = [list(islice(claims, len(entry.claims))) for entry in entries]
+        return [one if entry.also else mine for entry, one, mine in zip(entries, given, taken, strict=True)]
 
     return operation
 
@@ -231,8 +233,6 @@ def store_all(connection: sqlite3.Connection, replies: Sequence[NewReply]) -> No
             for new in replies
         ],
     )
-    attempts = [(new.attempt, new.run, new.unit_id) for new in replies]
-    connection.executemany("UPDATE units SET attempts = ? WHERE run = ? AND unit_id = ?", attempts)
 
 
 def _settle_all(connection: sqlite3.Connection, run: str, states: Iterable[UnitState]) -> None:

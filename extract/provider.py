@@ -2,14 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from kg.registry import Registered
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What is sent to a model.
 
     Attributes:
@@ -31,8 +29,7 @@ class Request:
     unit_id: str = ""
 
 
-@dataclass(frozen=True)
-class Completion:
+class Completion(NamedTuple):
     """What came back.
 
     Attributes:

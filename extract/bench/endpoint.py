@@ -1,10 +1,12 @@
 """An endpoint that costs almost nothing, in a process of its own: every request gets the same answer after a while.
 
-It never sleeps, for to wake a process on the same machine takes the sender's time; a real endpoint is elsewhere.
+It never sleeps, for to wake a process on the same machine takes the sender's time, and gives way to whoever wants its
+processor; a real endpoint is elsewhere.
 """
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from extract.loop import run_in_loop
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 _LENGTH = b"content-length:"
+_GIVES_WAY = 5
 
 
 def _answer(text: str) -> bytes:
@@ -64,4 +67,5 @@ def quick_api(text: str, latency_s: float) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    os.nice(_GIVES_WAY)
     run_in_loop(_serve(sys.argv[1], float(sys.argv[2])))

@@ -1,7 +1,6 @@
 """A small model inside this process: llama.cpp by `xllamacpp`, its replies held to the JSON schema."""
 
 import asyncio
-import dataclasses
 import json
 import os
 import queue
@@ -165,7 +164,7 @@ class Local(Provider, name="local"):
         Otherwise the cache would keep what happens to agree with the unit before, and where the rest is cut decides how
         it is rounded, so a reply would depend on the order of the units and on where a run was stopped.
         """
-        shared = dataclasses.replace(request, prompt=request.prompt.partition("\n<")[0].rstrip(), max_tokens=1)
+        shared = request._replace(prompt=request.prompt.partition("\n<")[0].rstrip(), max_tokens=1)
         return {key: value for key, value in self._body(shared).items() if key != "grammar"}
 
     def _completion(self, reply: Mapping[str, Any], request: Request) -> Completion:

@@ -1,7 +1,7 @@
 """Any endpoint that speaks the OpenAI chat API: OpenAI, vLLM, Ollama, llama.cpp's server, gateways."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -106,6 +106,7 @@ class OpenAIAPI(Provider, name="openai_api"):
         urls = (config.base_url, *config.more_urls)
         self._endpoints = Endpoints(urls)
         self._posts = {url: Post(_chat_url(url), self._key) for url in urls}
+        self._places = {url: _shown(url) for url in urls}
         self._frame: tuple[Any, ...] = ()
         self._around: list[str] = []
 
@@ -134,9 +135,9 @@ class OpenAIAPI(Provider, name="openai_api"):
                 sent_without = self._conceded
                 answer = await self._send(url, request)
                 if answer.status < 300:
-                    return self._completion(answer, _shown(url), request)
+                    return self._completion(answer, self._places[url], request)
                 if not self._concede(answer, sent_without):
-                    raise refusal(answer, _shown(url), self.config.model, self._key)
+                    raise refusal(answer, self._places[url], self.config.model, self._key)
 
     @property
     def conceded(self) -> frozenset[str]:
@@ -158,10 +159,10 @@ class OpenAIAPI(Provider, name="openai_api"):
             answer = await self._posts[url].send(self._data(request), most)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = one_line(str(error) or type(error).__name__, self._key)
-            msg = f"cannot reach {_shown(url)}: {said}; check the address and that the server runs"
+            msg = f"cannot reach {self._places[url]}: {said}; check the address and that the server runs"
             raise PassingProviderError(msg) from error
         if answer is None:
-            msg = f"{_shown(url)} sent more than {most:,} bytes for one reply; look into the server's log"
+            msg = f"{self._places[url]} sent more than {most:,} bytes for one reply; look into the server's log"
             raise PassingProviderError(msg)
         return answer
 
@@ -170,7 +171,7 @@ class OpenAIAPI(Provider, name="openai_api"):
         r = request
         frame = (self._conceded, r.system, r.schema, r.max_tokens, r.temperature, r.seed)
         if frame != self._frame:
-            text = json.dumps(self.body(replace(request, prompt=_PLACE)))
+            text = json.dumps(self.body(request._replace(prompt=_PLACE)))
             self._frame, self._around = frame, text.split(json.dumps(_PLACE))
         before, after = self._around
         return (before + json.dumps(request.prompt) + after).encode()

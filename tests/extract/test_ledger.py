@@ -124,12 +124,12 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_claim_is_exclusive_until_it_is_given_back(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger") as one, Ledger(tmp_path / "ledger") as other:
-        assert one.write(claim("k", one.runner)) == [True]
-        assert other.write(claim("k", other.runner)) == [False]
+        assert one.write(claim(["k"], one.runner)) == [[(True, False)]]
+        assert other.write(claim(["k"], other.runner)) == [[(False, False)]]
         one.write(release("k", one.runner))
-        assert other.write(claim("k", other.runner)) == [True]
+        assert other.write(claim(["k"], other.runner)) == [[(True, False)]]
         other.close()
-        assert one.write(claim("k", one.runner)) == [True]
+        assert one.write(claim(["k"], one.runner)) == [[(True, False)]]
 
 
 def test_a_dead_process_loses_its_claims(tmp_path: Path) -> None:
@@ -138,10 +138,10 @@ def test_a_dead_process_loses_its_claims(tmp_path: Path) -> None:
     started = Path(f"/proc/{child.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     runner = Runner(Runner.this().host, child.pid, started, 0)
     with Ledger(tmp_path / "ledger") as ledger:
-        ledger.write(beat(str(runner)), claim("k", str(runner)))
-        assert ledger.write(claim("k", ledger.runner)) == [False]
+        ledger.write(beat(str(runner)), claim(["k"], str(runner)))
+        assert ledger.write(claim(["k"], ledger.runner)) == [[(False, False)]]
         child.communicate(b"\n")
-        assert ledger.write(claim("k", ledger.runner)) == [True]
+        assert ledger.write(claim(["k"], ledger.runner)) == [[(True, False)]]
 
 
 def test_a_pid_that_is_used_again_is_another_runner() -> None:

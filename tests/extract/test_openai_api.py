@@ -2,7 +2,6 @@
 
 import asyncio
 import traceback
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ def test_the_official_client_sends_the_same_and_reads_the_same() -> None:
     assert api.keys == [f"Bearer {KEY}"] * 2
     assert said.usage is not None
     official = Completion(said.choices[0].message.content or "", said.usage.prompt_tokens, said.usage.completion_tokens)
-    assert replace(official, is_cut_off=said.choices[0].finish_reason == "length") == ours
+    assert official._replace(is_cut_off=said.choices[0].finish_reason == "length") == ours
 
 
 def test_a_flood_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
