@@ -3,8 +3,7 @@
 import asyncio
 import random
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -80,8 +79,7 @@ class Asker:
         self._senders, self._limit = Senders(self._n_slots, self._send_once), TimeLimit(config.timeout_s)
         self._commits = Commits(ledger, questions.run)
         self._budget = Budget(config, questions.model, ledger.runner, self._commits.write)
-        self._n_ahead, self._looking = max(1, min(_MOST_AHEAD, self._n_slots // 4)), asyncio.Lock()
-        self._ahead: deque[tuple[Chain, Claim | None]] = deque()
+        self._ahead: asyncio.Queue[tuple[Chain, Claim | None] | None] = asyncio.Queue(_MOST_AHEAD)
         self.counts = Asked()
 
     async def run(self, units: Iterator[Unit], total: int, progress: Progress) -> None:
@@ -97,30 +95,34 @@ class Asker:
         began = time.monotonic()
         self._progress, self._total = progress, total
         n_tasks = 2 * self._n_slots + 1  # some prepare or store while all slots are taken
-        self._chains = self._questions.chains(units, self._ledger)
+        feed = asyncio.create_task(self._feed(self._questions.chains(units, self._ledger)))
         workers = [asyncio.create_task(self._work()) for _ in range(min(n_tasks, max(total, 1)))]
         pulse = asyncio.create_task(self._pulse())
         grace_s = _GRACE_S
         try:
-            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait([feed, *workers], return_when=asyncio.FIRST_EXCEPTION)
         except asyncio.CancelledError:
             grace_s = _GRACE_ON_INTERRUPT_S
             raise
         finally:
-            await self._stop(workers, pulse, grace_s)
+            await self._stop(workers, (feed, pulse), grace_s)
             self.counts.seconds = time.monotonic() - began
-        for task in (*workers, pulse):
+        for task in (*workers, feed, pulse):
             error = None if task.cancelled() else task.exception()
             if error is not None and not isinstance(error, _StoppingError):
                 raise error
 
-    async def _stop(self, workers: list[asyncio.Task[None]], pulse: asyncio.Task[None], grace_s: float) -> None:
+    async def _stop(
+        self, workers: list[asyncio.Task[None]], others: Sequence[asyncio.Task[None]], grace_s: float
+    ) -> None:
         self.counts.stopping = True
-        pulse.cancel()
+        for task in others:
+            task.cancel()
+        self._end_work()
         _, late = await asyncio.wait(workers, timeout=grace_s)
         for worker in late:
             worker.cancel()
-        await asyncio.gather(*workers, pulse, return_exceptions=True)
+        await asyncio.gather(*workers, *others, return_exceptions=True)
         await self._senders.close()
         await self._commits.close()
         await self._provider.close()
@@ -132,24 +134,29 @@ class Asker:
             await self._commits.write(Entry(is_beat=True))
             await asyncio.to_thread(self._ledger.sync)
 
+    async def _feed(self, chains: Iterator[Chain]) -> None:
+        """Hand the units to the workers; the right to ask the open ones is taken for some in one transaction."""
+        n_at_once = max(1, min(_MOST_AHEAD, self._n_slots // 4))
+        while batch := list(islice(chains, n_at_once)):
+            keys = [chain.first_key for chain in batch if chain.is_open]
+            claims = iter(await self._commits.write(Entry(claims=keys)) if keys else ())
+            for chain in batch:
+                await self._ahead.put((chain, next(claims) if chain.is_open else None))
+        await self._ahead.put(None)
+
     async def _work(self) -> None:
-        while not self.counts.stopping and (self._ahead or await self._look_ahead()):
-            chain, claim = self._ahead.popleft()
+        while (unit := await self._ahead.get()) is not None and not self.counts.stopping:
+            chain, claim = unit
             if claim is not None:
                 await self._pursue(chain, claim)
             else:
                 self._finish(chain, was_asked=False)
+        self._end_work()
 
-    async def _look_ahead(self) -> bool:
-        """Take the next units, and in one transaction the right to ask the open ones; say whether there are any."""
-        async with self._looking:
-            if not self._ahead:
-                batch = list(islice(self._chains, self._n_ahead))
-                keys = [chain.first_key for chain in batch if chain.is_open]
-                await asyncio.sleep(0)  # where nothing is open, others get their turn, too
-                claims = iter(await self._commits.write(Entry(claims=keys)) if keys else ())
-                self._ahead.extend((chain, next(claims) if chain.is_open else None) for chain in batch)
-            return bool(self._ahead)
+    def _end_work(self) -> None:
+        """Let one who waits for a unit go; it lets the next one go."""
+        if self._ahead.empty():
+            self._ahead.put_nowait(None)
 
     async def _pursue(self, chain: Chain, claim: Claim) -> None:
         """Ask a unit's open questions, unless another process does so first."""
