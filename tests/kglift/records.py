@@ -203,6 +203,7 @@ def _summary(method, words):
             "duplicates": 5,
         },
         **{"prompt_tokens": 12_400, "completion_tokens": 4_321, "cost": 0.0, "paid_replies": 65, "paid_tokens": 18_000},
+        **{"estimated_replies": 0},
         **{"paid_cost": 0.0, "seconds": 61.5, "tokens_per_s": 70.2, "facts": {"triples": {"has_mood": 50}}},
     ).to_dict()
 
