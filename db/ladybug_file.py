@@ -1,6 +1,5 @@
 """The file of an embedded store: one user at a time, and clear words for what LadybugDB says about it."""
 
-import os
 import shutil
 import sys
 import threading
@@ -16,7 +15,8 @@ import ladybug
 import ladybug._lbug  # as a module of its own: else its symbols are everybody's, and llama.cpp aborts on them
 
 from db.errors import StoreFormatError, StoreUnreachableError, StoreWriteError
-from kg.errors import ConfigError
+from kg.errors import ConfigError, WriteError
+from kg.files import whole_file
 
 _IN_USE: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
 """LadybugDB's lock on its file holds between processes, and is lost when any thread of a process closes the file."""
@@ -190,17 +190,11 @@ def copy_whole(source: Path, target: Path) -> None:
     Raises:
         StoreWriteError: if it cannot be written.
     """
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
-        with source.open("rb") as reader, partial.open("wb") as writer:
+        with source.open("rb") as reader, whole_file(target, overwrite=True) as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
-            writer.flush()
-            os.fsync(writer.fileno())
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        msg = f"cannot write `{target}`: {error.strerror}; free some space or go elsewhere"
-        raise StoreWriteError(msg) from error
+    except WriteError as error:
+        raise StoreWriteError(str(error)) from error
 
 
 def one_line(error: BaseException) -> str:

@@ -7,13 +7,11 @@ directly, since both ways share the ledger.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import IO, Any, BinaryIO
 
 from extract.chain import Chain, stored_reply
 from extract.chat_api import Answer, completion_of, concession, refusal
@@ -34,6 +32,7 @@ from extract.provider import Completion, Request
 from extract.providers.openai_api import OpenAIAPI
 from extract.steps import reached_steps
 from kg.errors import FileFormatError, WriteError
+from kg.files import whole_file
 from kg.graph import Graph
 
 _PATH = "/v1/chat/completions"
@@ -111,7 +110,7 @@ class Batch:
         if not path.parent.is_dir():
             msg = f"cannot write `{path}`: there is no folder `{path.parent}`; make it, or choose another place"
             raise WriteError(msg)
-        with Ledger(self._ledger_path) as ledger, _written_whole(path) as out:
+        with Ledger(self._ledger_path) as ledger, whole_file(path, overwrite=True, text=True) as out:
             step = BatchStep("", 0, 0)
             for number, run in enumerate(self._reached(ledger), start=1):
                 run.check()
@@ -143,7 +142,7 @@ class Batch:
     def _reached(self, ledger: Ledger) -> Iterator[StepRun]:
         return reached_steps(self._method, self._graph, self._provider.model, ledger, self._config)
 
-    def _write_step(self, run: StepRun, out: TextIO) -> int:
+    def _write_step(self, run: StepRun, out: IO[str]) -> int:
         n_requests = 0
         for chain in _open_chains(run):
             (twice,) = run.ledger.write(meet_units([chain.key], n_requests == 0))
@@ -220,24 +219,6 @@ class _Reading:
         if name is None:
             return ""
         return f"; write the batch again with --llm 'concede={json.dumps([*sorted(self._provider.conceded), name])}'"
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[TextIO]:
-    """Give a file to write to, which takes the place of `path` if all goes well."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
-    except OSError as error:
-        msg = f"cannot write `{path}`: {error.strerror}; free the disk or choose another place, then write it again"
-        raise WriteError(msg) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _answer(result: dict[str, Any]) -> Answer:

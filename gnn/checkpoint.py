@@ -1,7 +1,6 @@
 """What is kept of a training run: a checkpoint on the way, a model directory at the end."""
 
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +18,7 @@ from gnn.export import MODEL_FORMAT, write_vectors
 from gnn.recommender import Recommender
 from kg.ckg import CollaborativeKG
 from kg.config import build_config
-from kg.errors import WriteError
-from kg.files import atomic_directory, read_manifest, write_manifest
+from kg.files import atomic_directory, read_manifest, sweep, whole_file, write_manifest
 
 _CHECKPOINT_VERSION = 1
 _WORDS = {
@@ -83,25 +81,15 @@ def save_checkpoint(path: Path, identity: Mapping[str, Any], checkpoint: Checkpo
     Raises:
         WriteError: if the disk is full or read-only.
     """
-    partial = _partial(path)
     content = {f.name: getattr(checkpoint, f.name) for f in checkpoint.__dataclass_fields__.values()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as handle:
-            torch.save({"version": _CHECKPOINT_VERSION, **identity, "checkpoint": content}, handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        msg = f"cannot write the checkpoint `{path}`: {error.strerror or error}; free some space or go elsewhere"
-        raise WriteError(msg) from error
+    with whole_file(path, overwrite=True) as out:
+        torch.save({"version": _CHECKPOINT_VERSION, **identity, "checkpoint": content}, out)
 
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint, and what a kill in the middle of writing one left beside it."""
-    for file in (path, _partial(path)):
-        file.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    sweep(path)
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
@@ -172,10 +160,6 @@ def check_graph(path: Path, ckg: CollaborativeKG) -> dict[str, Any]:
     manifest = read_manifest(path, MODEL_FORMAT)
     _check_identity(manifest, {"graph": fingerprint(ckg)}, f"the model `{path}`")
     return manifest
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f"{path.name}.partial")
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Parquet files of `gnn`: read with their columns checked, written as they are made, whole or not at all."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kg.errors import FileFormatError, WriteError, first_five
+from kg.errors import FileFormatError, first_five
+from kg.files import whole_file
 
 
 def read_columns(path: Path, columns: Sequence[str] = ()) -> pa.Table:
@@ -41,20 +41,5 @@ def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     Raises:
         WriteError: if the place is taken, or the disk is full or read-only.
     """
-    if path.exists():
-        msg = f"`{path}` exists already; choose another place, or remove it"
-        raise WriteError(msg)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as handle:
-            with pq.ParquetWriter(handle, schema, compression="zstd") as writer:
-                yield writer
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.rename(path)
-    except OSError as error:
-        msg = f"cannot write `{path}`: {error.strerror or error}; free some space or go elsewhere"
-        raise WriteError(msg) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        yield writer

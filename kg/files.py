@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,13 +42,15 @@ def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         restore(path)
         _check_free(path, overwrite)
-        _sweep(path)
+        sweep(path)
         partial.mkdir()
         yield partial
         _fsync_tree(partial)
         _put_in_place(partial, path)
-    except WriteError:
+    except WriteError as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error.__cause__, OSError):  # about a file within, whose name nobody knows
+            raise _not_written(path, error.__cause__) from error
         raise
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -68,26 +70,60 @@ def restore(path: Path) -> None:
             return
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write one file, whole or not at all: to a temporary name, fsynced, renamed.
+@contextmanager
+def whole_file(path: Path, *, overwrite: bool = False, text: bool = False) -> Iterator[IO[Any]]:
+    """Yield an open file that becomes `path` when the block ends well, and vanishes when it does not.
+
+    It is fsynced before it is renamed; what a killed writer left beside `path` is swept away by the next one.
+
+    Args:
+        path: its folder is made if need be.
+        overwrite: replace the file that is there.
+        text: open it for UTF-8 text, not bytes.
 
     Raises:
         WriteError: if `path` is taken, or the disk is full or read-only.
     """
-    if path.exists():
-        msg = f"`{path}` exists already; choose another place"
+    if path.exists() and not overwrite:
+        msg = f"`{path}` exists already; choose another place, or remove it"
         raise WriteError(msg)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        _fsync(partial)
-        partial.rename(path)
+        sweep(path)
+        with partial.open("w", encoding="utf-8") if text else partial.open("wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
         _fsync(path.parent)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise _not_written(path, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed writers of a file or directory left beside it."""
+    leftovers = [*path.parent.glob(f".{path.name}.partial-*"), *path.parent.glob(f".{path.name}.old-*")]
+    for leftover in leftovers:
+        if _is_running(leftover):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write one file, whole or not at all.
+
+    Raises:
+        WriteError: if `path` is taken, or the disk is full or read-only.
+    """
+    with whole_file(path) as out:
+        out.write(data)
 
 
 def write_manifest(directory: Path, file_format: str, **about: Any) -> None:
@@ -109,10 +145,8 @@ def write_manifest(directory: Path, file_format: str, **about: Any) -> None:
 
 def write_json(value: Any, path: Path) -> None:
     """Write a plain value as JSON with sorted keys; a reader sees the old file or the new one, never half of one."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
-    fresh = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    fresh.write_text(text + "\n", encoding="utf-8")
-    fresh.replace(path)
+    with whole_file(path, overwrite=True, text=True) as out:
+        out.write(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def read_manifest(directory: Path, file_format: str, *, verify: bool = True) -> dict[str, Any]:
@@ -276,13 +310,6 @@ def _put_in_place(partial: Path, path: Path) -> None:
 def _not_written(path: Path, error: OSError) -> WriteError:
     reason = error.strerror or str(error)
     return WriteError(f"cannot write `{path}`: {reason}; nothing there was changed. Free some space or go elsewhere")
-
-
-def _sweep(path: Path) -> None:
-    leftovers = [*path.parent.glob(f".{path.name}.partial-*"), *path.parent.glob(f".{path.name}.old-*")]
-    for leftover in leftovers:
-        if not _is_running(leftover):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _is_running(leftover: Path) -> bool:

@@ -1,6 +1,8 @@
 """A provider's batch file and back: each question once, each answer in the ledger, nothing paid for twice."""
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,10 +149,16 @@ def test_a_file_or_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         new_batch(tmp_path).write(tmp_path / "none" / "ask.jsonl")
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_leaves_the_file_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "ask.jsonl").write_text("the last one", encoding="utf-8")
-    (tmp_path / ".ask.jsonl.partial").symlink_to("/dev/full")
-    with pytest.raises(WriteError, match=r"cannot write `.*ask\.jsonl`: No space left on device; free the disk"):
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match=r"cannot write `.*ask\.jsonl`: No space left on device"):
         new_batch(tmp_path).write(tmp_path / "ask.jsonl")
     assert [path.name for path in tmp_path.glob("*ask*")] == ["ask.jsonl"]
     assert (tmp_path / "ask.jsonl").read_text(encoding="utf-8") == "the last one"

@@ -55,7 +55,7 @@ def test_a_run_that_was_killed_twice_ends_bit_equal(name: str, tmp_path: Path) -
         with pytest.raises(Killed):
             run(name, tmp_path / "model", kill_after=epoch)
         assert not (tmp_path / "model").exists()
-        (tmp_path / "model.checkpoint.partial").write_bytes(b"what a kill in the middle of writing leaves")
+        (tmp_path / ".model.checkpoint.partial-999999999").write_bytes(b"what a kill in the middle of writing leaves")
     assert_same(run(name, tmp_path / "model"), whole)
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
