@@ -30,6 +30,7 @@ from db.neo4j_admin import Home, bulk_load
 from db.neo4j_store import Neo4jConfig, Neo4jStore
 from kg.files import code_version
 from kg.graph import Graph
+from kg.machine import cpu_model
 from kg.progress import Progress, silent
 
 _RELATIONS: Final = ("has_genre", "has_mood", "directed_by", "about")
@@ -120,14 +121,15 @@ def bench(uri: str, bulk: Home, *, repeats: int = 3, large: bool = True, progres
         rows.append(asdict(way()))
         progress(done + 1, len(ways), rows[-1]["name"])
     _empty(uri)
-    machine = {"n_cpus": os.cpu_count(), "load_before": before, "load_after": os.getloadavg()[0]}
+    machine = {"cpu": cpu_model(), "n_cpus": os.cpu_count(), "load_before": before, "load_after": os.getloadavg()[0]}
     return {"date": datetime.now(UTC).isoformat(), **code_version(), **machine, "rows": rows}
 
 
 def markdown(figures: dict[str, Any]) -> str:
     """Return what `bench` returned as a Markdown table."""
     load = f"load {figures['load_before']:.1f} to {figures['load_after']:.1f}"
-    where = f"{figures['n_cpus']} CPUs, {load}, {figures['date'][:10]}, commit `{(figures['commit'] or '')[:12]}`"
+    cpus = f"{figures['n_cpus']} CPUs ({figures['cpu']})"
+    where = f"{cpus}, {load}, {figures['date'][:10]}, commit `{(figures['commit'] or '')[:12]}`"
     lines = [where, ""]
     lines += ["| way | nodes | facts | seconds | CPU here | |", "|---|---:|---:|---:|---:|---|"]
     for row in figures["rows"]:

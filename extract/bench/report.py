@@ -9,6 +9,7 @@ from typing import Any
 from extract.bench.local import local
 from extract.bench.over_http import Row, cached, over_http
 from kg.files import code_version
+from kg.machine import cpu_model
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Timings:
     Attributes:
         date: in UTC.
         code: version and commit.
-        n_cpus: cores of the machine.
+        cpu: name of the processor.
+        n_cpus: its cores.
         load_before: processes that wanted a core, over the last minute.
         load_after: the same, at the end.
         rows: one for each way.
@@ -26,6 +28,7 @@ class Timings:
 
     date: str
     code: dict[str, Any]
+    cpu: str
     n_cpus: int | None
     load_before: float
     load_after: float
@@ -45,5 +48,11 @@ def measure(n_units: int, n_cached: int, local_model: Path | None = None, n_loca
     rows = (over_http(n_units) if n_units else []) + (cached(n_cached) if n_cached else [])
     rows += local(local_model, n_local) if local_model else []
     return Timings(
-        datetime.now(UTC).isoformat(), code_version(), os.cpu_count(), before, os.getloadavg()[0], tuple(rows)
+        datetime.now(UTC).isoformat(),
+        code_version(),
+        cpu_model(),
+        os.cpu_count(),
+        before,
+        os.getloadavg()[0],
+        tuple(rows),
     )

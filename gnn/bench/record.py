@@ -18,6 +18,7 @@ from gnn.bench.setting import Setting
 from kg.config import build_config
 from kg.errors import FileFormatError
 from kg.files import code_version, write_json
+from kg.machine import cpu_model
 
 _FORMAT = "gnn-bench"
 _VERSION = 1
@@ -116,16 +117,6 @@ def lines(rows: Sequence[Row]) -> list[str]:
     widths = [max(len(line[k]) for line in cells) for k in range(len(_HEAD))]
     table = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     return [*table, *_notes(rows)]
-
-
-def cpu_model() -> str:
-    """Return the name of the processor."""
-    try:
-        info = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        info = []
-    names = [line.partition(":")[2].strip() for line in info if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _tables(record: Record) -> list[str]:

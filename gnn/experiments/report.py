@@ -18,6 +18,7 @@ from gnn.experiments.plan import Experiment, Published
 from gnn.experiments.runs import Data, Outcome
 from gnn.significance import holm, paired_test
 from kg.files import code_version
+from kg.machine import cpu_model
 
 Row = dict[str, Any]
 _LIBRARIES = ("torch", "numpy", "scipy", "numba", "triton", "pyarrow")
@@ -274,14 +275,5 @@ def _where() -> Row:
         except PackageNotFoundError:
             continue
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    device = {"device": gpu or _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    device = {"device": gpu or cpu_model(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
     return {**device, "versions": versions, "code": code_version()}
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
