@@ -17,7 +17,7 @@ from kg.graph import Graph
 from kg.progress import Progress
 from kglift.errors import SettingError
 from kglift.fusing import sentence_encoder
-from kglift.plan import Asking
+from kglift.plan import Asking, ExtractPlan
 from kglift.settings import open_provider, resolve_llm
 
 
@@ -44,13 +44,13 @@ def ask(asking: Asking, progress: Progress, tell: Callable[[str], None] = lambda
         provider.shut_down()
 
 
-def price(asking: Asking, tell: Callable[[str], None] = lambda _terms: None) -> Estimate:
+def price(asking: Asking, tell: Callable[[str], None]) -> Estimate:
     """Say what an extraction may cost, as `ask` would pay it; nothing is sent."""
     graph, method = _prepare(asking, tell)
     return estimate(method, graph, open_provider(resolve_llm(asking.llm)), asking.ledger, asking.engine)
 
 
-def batch(asking: Asking, tell: Callable[[str], None] = lambda _terms: None) -> Batch:
+def batch(asking: Asking, tell: Callable[[str], None]) -> Batch:
     """Return an extraction by way of a batch endpoint.
 
     Raises:
@@ -64,12 +64,19 @@ def batch(asking: Asking, tell: Callable[[str], None] = lambda _terms: None) -> 
     return Batch(method, graph, provider, asking.ledger, asking.engine)
 
 
-def _prepare(asking: Asking, tell: Callable[[str], None]) -> tuple[Graph, Method]:
-    step = asking.step
+def asks_encoder(step: ExtractPlan) -> bool:
+    """Say whether a method looks up names by meaning, too."""
+    return float(getattr(_method_of(step).config, "min_meaning", 1.0)) < 1.0
+
+
+def _method_of(step: ExtractPlan) -> Method:
     cls = Method.find(step.method)
-    config = build_config(cls.Config, step.config, where=f"the configuration of method `{step.method}`")
-    method = cls(config)
-    if getattr(config, "min_meaning", 1.0) < 1.0:
+    return cls(build_config(cls.Config, step.config, where=f"the configuration of method `{step.method}`"))
+
+
+def _prepare(asking: Asking, tell: Callable[[str], None]) -> tuple[Graph, Method]:
+    method = _method_of(asking.step)
+    if asks_encoder(asking.step):
         method.encode = sentence_encoder(tell)
     graph = read_graph(asking.graph_dir)
     assert_no_leak(graph)

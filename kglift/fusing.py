@@ -28,9 +28,12 @@ def encoder_for(config: FuseConfig, tell: Callable[[str], None] = lambda _terms:
         config: how graphs are fused.
         tell: called with licence terms before something is downloaded.
     """
-    if config.min_meaning == 1.0 or not config.is_resolving or config.decisions is not None:
-        return None
-    return sentence_encoder(tell)
+    return sentence_encoder(tell) if asks_encoder(config) else None
+
+
+def asks_encoder(config: FuseConfig) -> bool:
+    """Say whether a fusion asks about names by meaning, too."""
+    return config.min_meaning < 1.0 and config.is_resolving and config.decisions is None
 
 
 def sentence_encoder(tell: Callable[[str], None] = lambda _terms: None) -> Encoder:

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from kg.config import config_dict
-from kg.files import code_version, read_graph, read_manifest, write_json
+from kg.files import code_version, read_graph, read_manifest, whole_file, write_json
+from kg.machine import cpu_model
 from kglift.bench import TABLES
 from kglift.errors import RunError
 from kglift.plan import RunPlan
@@ -30,7 +31,7 @@ def describe_run(plan: RunPlan, root: Path) -> None:
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{cpu_model()}, {os.cpu_count()} cores",
     }
     write_json({"name": plan.name, "config": config_dict(plan), "about": about}, root / _ABOUT)
 
@@ -68,9 +69,8 @@ def write_report(root: Path) -> dict[str, Any]:
     """
     report = build_report(load_record(root))
     write_json(report, root / "report.json")
-    page = root / f".report.html.partial-{os.getpid()}"
-    page.write_text(render_html(report), encoding="utf-8")
-    page.replace(root / "report.html")
+    with whole_file(root / "report.html", overwrite=True, text=True) as out:
+        out.write(render_html(report))
     return report
 
 

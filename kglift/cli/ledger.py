@@ -64,7 +64,7 @@ def retry(ledger: LedgerFile = LEDGER, run: Run = "") -> None:
     """Let the units that were set aside be asked afresh when `kglift extract` runs next."""
     with _open(ledger) as opened:
         n_units = sum(opened.retire(found.run) for found in _runs(opened, run, ledger))
-    say(f"{n_units} units are open again; run `kglift extract` as before, it asks only these")
+    say(f"units open again: {n_units}; run `kglift extract` as before, it asks only these")
 
 
 def show(

@@ -84,7 +84,7 @@ def extract(
         if (share := found.summary.ungrounded_share) is not None:
             say(f"{share:.0%} of the names that it looked up in the catalogue were rejected: absent or ambiguous")
     if found.summary.set_aside:
-        say(f"{found.summary.set_aside} units were set aside: `kglift extract status` names them, `retry` reopens them")
+        say(f"units set aside: {found.summary.set_aside}; `kglift extract status` names them, `retry` reopens them")
         raise typer.Exit(UNITS_SET_ASIDE)
 
 
@@ -114,6 +114,6 @@ def _flat(summary: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in summary.items():
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{key} ")
-        elif not isinstance(value, list):
+        elif value is not None and not isinstance(value, list):
             rows.append((prefix + key, value))
     return rows

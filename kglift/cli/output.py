@@ -1,6 +1,7 @@
 """What the command line prints: results on stdout, everything else on stderr."""
 
 import json
+import os
 import re
 import sys
 import traceback
@@ -19,6 +20,7 @@ from kg.files import write_file
 
 console = Console()
 errors = Console(stderr=True)
+_WIDEST = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a model wrote may not steer the terminal
 
 
@@ -56,7 +58,14 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
         table.add_column(column, justify="right" if numeric and listed else "left", overflow="fold")
     for row in listed:
         table.add_row(*(escape(v) for v in row))
-    console.print(table)
+    _as_wide_as_it_is(table).print(table)
+
+
+def _as_wide_as_it_is(table: Table) -> Console:
+    """Return where to print a table: a pipe has no width at which its cells should be folded."""
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(width=console.measure(table, options=console.options.update(width=_WIDEST)).maximum)
 
 
 def print_arrow(table: pa.Table, how: str) -> None:

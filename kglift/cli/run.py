@@ -53,7 +53,7 @@ def run(
     if n_aside := _n_set_aside(read, root):
         ledger = root / "ledger.sqlite"
         say(
-            f"{n_aside} units were set aside: `kglift extract status --ledger {ledger}` names them. To have them asked "
+            f"units set aside: {n_aside}; `kglift extract status --ledger {ledger}` names them. To have them asked "
             f"again: `kglift extract retry --ledger {ledger}`, then run this command again"
         )
         raise typer.Exit(UNITS_SET_ASIDE)
@@ -66,11 +66,15 @@ def _n_set_aside(plan: RunPlan, root: Path) -> int:
 
 
 def _fetch_what_is_needed(plan: RunPlan) -> None:
-    """Fetch data and model first, so that their licence terms are read before anything is done with them."""
+    """Fetch data and models first, so that their licence terms are read before anything is done with them."""
+    from kglift import asking, fusing
+
     if plan.data.dataset:
         fetch(plan.data.dataset, say)
     if plan.extract and needs_local_model(plan.llm):
         fetch(LOCAL_MODEL, say)
+    if fusing.asks_encoder(plan.fuse) or any(asking.asks_encoder(step) for step in plan.extract):
+        fetch(fusing.ENCODER, say)
 
 
 def report(

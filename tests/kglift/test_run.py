@@ -106,7 +106,7 @@ def test_units_set_aside_are_in_the_exit_status_and_the_last_line_of_a_finished_
     for _ in ("made", "found done"):
         assert run("run", str(plan), "--out", str(root), "--quiet") == 3
         last = capsys.readouterr().err.splitlines()[-1]
-        assert last.startswith(f"2 units were set aside: `kglift extract status --ledger {root}/ledger.sqlite`")
+        assert last.startswith(f"units set aside: 2; `kglift extract status --ledger {root}/ledger.sqlite`")
     assert [one["set_aside"] for one in report_of(root)["extractions"]] == [1, 1]
 
 
