@@ -204,7 +204,7 @@ def test_only_one_provider_has_a_batch_endpoint(tmp_path: Path) -> None:
     (tmp_path / "answers.jsonl").write_text("", encoding="utf-8")
     replay = LlmPlan("replay", {"path": str(tmp_path / "answers.jsonl")})
     with pytest.raises(SettingError, match="the provider `replay` has no batch endpoint; take `openai_api`"):
-        batch(Asking(tmp_path, ExtractPlan("item_facts"), replay, EngineConfig(), tmp_path / "ledger"))
+        batch(Asking(tmp_path, ExtractPlan("item_facts"), replay, EngineConfig(), tmp_path / "ledger"), print)
 
 
 @pytest.mark.slow
