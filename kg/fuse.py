@@ -88,18 +88,23 @@ def fuse(
     return fused, report
 
 
-def direct_merge(base: Graph, *fragments: Graph) -> Graph:
-    """Put graphs together without a second look: nothing resolved, nothing weighed, nothing dropped.
+def direct_merge(base: Graph, *fragments: Graph) -> tuple[Graph, FusionReport]:
+    """Put graphs together without a second look: nothing resolved and nothing weighed.
 
     This is the baseline that fusion has to beat: every fact counts as certain (confidence 1), and entities of one name
-    under two ids stay two. Equal rows are one, and the leak check still holds.
+    under two ids stay two. A fact of confidence 0 says that something is not so, and is left out. Equal rows are one,
+    and the leak check still holds.
 
     Args:
         base: the data set, split.
         fragments: what extraction methods made.
 
+    Returns:
+        The merged graph, and the report of `fuse`.
+
     Raises:
         SchemaError: as `fuse`.
+        DuplicateIdError: as `fuse`.
         LeakError: as `fuse`.
 
     Source:
@@ -109,10 +114,11 @@ def direct_merge(base: Graph, *fragments: Graph) -> Graph:
     Deviations:
         None known.
     """
-    merged, _ = fuse(base, *fragments, config=FuseConfig(is_resolving=False))
+    config = FuseConfig(is_resolving=False, min_confidence=np.nextafter(0.0, 1.0))
+    merged, report = fuse(base, *fragments, config=config)
     certain = pa.array(np.ones(len(merged.triples)))
     place = merged.triples.column_names.index("confidence")
-    return merged.replace(triples=merged.triples.set_column(place, "confidence", certain))
+    return merged.replace(triples=merged.triples.set_column(place, "confidence", certain)), report
 
 
 def _corroborated(graph: Graph) -> int:

@@ -73,6 +73,18 @@ class FusionReport:
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[dict[str, Any]] = field(default_factory=list)
 
+    def numbers(self) -> dict[str, int]:
+        """Return how much was merged, left alone, stated twice, in conflict and dropped."""
+        conflicts = Counter(row["kind"] for row in self.conflicts)
+        dropped = Counter(row["reason"] for row in self.dropped)
+        return {
+            "entities merged into others": len(self.merged),
+            "groups of namesakes too large to merge": len(self.too_large),
+            "facts of several sources": self.corroborated,
+            **{f"conflicts: {kind}": count for kind, count in sorted(conflicts.items())},
+            **{f"rows dropped: {reason}": count for reason, count in sorted(dropped.items())},
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with `dropped_by_reason` counted."""
         return {**asdict(self), "dropped_by_reason": dict(Counter(row["reason"] for row in self.dropped))}

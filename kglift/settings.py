@@ -66,8 +66,11 @@ def open_provider(plan: LlmPlan) -> Provider:
     """Make the provider of a resolved plan; fetches the local model when it is needed.
 
     Raises:
-        SettingError: if the key of an endpoint is missing.
+        SettingError: if the key of an endpoint is missing, or the provider is one that only Python can give answers.
     """
+    if plan.provider == "scripted":
+        msg = "the provider `scripted` gets its answers in Python, for tests; take `replay` for a file of answers"
+        raise SettingError(msg)
     cls: Any = Provider.find(plan.provider)
     config = dict(plan.config)
     if needs_local_model(plan):

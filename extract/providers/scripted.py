@@ -12,7 +12,9 @@ Script = Sequence[Answer] | Callable[[Request], Answer]
 
 
 class Scripted(Provider, name="scripted"):
-    """Answers from a list, in order, or from a function of the request; counts what it was asked.
+    """Answers from a list, in order, or from a function of the request, which a test gives in Python.
+
+    It counts what it was asked.
 
     Args:
         config: identity and speed.

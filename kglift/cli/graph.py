@@ -59,25 +59,40 @@ def fuse(
     fragments: Annotated[list[Path], typer.Argument(metavar="FRAGMENT...", help="What extractions wrote.")],
     out: Out,
     settings: Set = None,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="The baseline: nothing resolved, every fact that is not denied certain.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put extracted facts and a graph together: resolved, merged, every source kept."""
+    """Put extracted facts and a graph together: resolved, merged, every source kept.
+
+    What was merged and why, conflicts, and rows that were dropped stand one by one in OUT/fusion.json.
+    """
     from kg.files import read_graph, write_graph
-    from kg.fuse import FuseConfig
+    from kg.fuse import FuseConfig, direct_merge
     from kg.fuse import fuse as fuse_graphs
     from kglift.fusing import encoder_for
 
-    config = build_config(FuseConfig, parse_settings(settings or []), where="fuse")
-    graphs = [read_graph(f) for f in fragments]
-    graph, report = fuse_graphs(read_graph(base), *graphs, config=config, encode=encoder_for(config, say))
+    if direct and settings:
+        msg = "--direct leaves nothing to set; give either --direct or --set"
+        raise typer.BadParameter(msg)
+    graphs = [read_graph(f) for f in (base, *fragments)]
+    if direct:
+        graph, report = direct_merge(*graphs)
+        how = {"direct": True}
+    else:
+        config = build_config(FuseConfig, parse_settings(settings or []), where="fuse")
+        graph, report = fuse_graphs(*graphs, config=config, encode=encoder_for(config, say))
+        how = config_dict(config)
     found = report.to_dict()
     documents = {"fusion.json": found}
-    write_graph(graph, out, config=config_dict(config), overwrite=overwrite, documents=documents)
+    write_graph(graph, out, config=how, overwrite=overwrite, documents=documents)
     if as_json:
         print_json(found)
     else:
         print_counts(f"{out}", graph.counts())
+        print_counts("what fusion did (each case is in fusion.json)", report.numbers())
 
 
 def load(

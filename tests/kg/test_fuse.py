@@ -271,21 +271,23 @@ def test_facts_of_several_sources_are_counted_and_keep_them_all() -> None:
     fused, report = fuse(toy_graph())
     facts = [tuple(row[c] for c in ("head", "relation", "tail")) for row in fused.triples.to_pylist()]
     assert report.corroborated == len({f for f in facts if facts.count(f) > 1}) == 1
-    assert report.to_dict()["corroborated"] == 1
+    assert report.to_dict()["corroborated"] == report.numbers()["facts of several sources"] == 1
 
 
 def test_a_direct_merge_resolves_nothing_and_believes_everything() -> None:
     mood = {"entity_id": "mood:Dark", "type": "Mood", "name": "Dark"}
     item = next(e for e in toy_graph().entities.to_pylist() if e["entity_id"] == "item:1")
     fact = {"head": "item:1", "relation": "has_mood", "tail": "mood:Dark", "confidence": 0.1, "source": "llm:cccc"}
+    denied = {**fact, "relation": "complements", "confidence": 0.0}
     other = Graph.from_rows(
-        entities=[mood, item], triples=[fact], sources=[{"source": "llm:cccc", "kind": "llm", "reply_sha": "c"}]
+        entities=[mood, item], triples=[fact, denied], sources=[{"source": "llm:cccc", "kind": "llm", "reply_sha": "c"}]
     )
-    merged = direct_merge(toy_graph(), other)
+    merged, report = direct_merge(toy_graph(), other)
+    assert [(row["row"]["confidence"], row["reason"]) for row in report.dropped] == [(0.0, "low_confidence")]
     assert {"mood:dark", "mood:Dark"} <= set(merged.entities["entity_id"].to_pylist())
     assert set(merged.triples["confidence"].to_pylist()) == {1.0}
     assert merged.counts()["triples"] == toy_graph().counts()["triples"] + 1
-    assert merged.equals(direct_merge(merged))
+    assert merged.equals(direct_merge(merged)[0])
 
 
 def test_a_name_similarity_out_of_range_is_refused() -> None:

@@ -197,6 +197,14 @@ def test_a_batch_is_written_and_read(desk: Desk, monkeypatch: pytest.MonkeyPatch
     assert f"step 1, item_facts: {len(ITEMS)} questions are open; `kglift extract batch-write` writes them" in err
 
 
+def test_a_provider_that_only_python_can_give_answers_is_refused() -> None:
+    from kglift.plan import LlmPlan
+    from kglift.settings import open_provider
+
+    with pytest.raises(SettingError, match="the provider `scripted` gets its answers in Python.*take `replay`"):
+        open_provider(LlmPlan("scripted"))
+
+
 def test_only_one_provider_has_a_batch_endpoint(tmp_path: Path) -> None:
     from kglift.asking import batch
     from kglift.plan import Asking, EngineConfig, ExtractPlan, LlmPlan

@@ -26,6 +26,28 @@ def graph_with_two_moods() -> Graph:
     return concat(toy_graph(), Graph.from_rows(entities=[mood, other]))
 
 
+def test_fusion_says_what_it_did_and_the_baseline_does_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_graph(graph_with_two_moods(), tmp_path / "base")
+    bert = {"entity_id": "person:bert", "type": "Person", "name": "Bert"}
+    item = next(row for row in toy_graph().entities.to_pylist() if row["entity_id"] == "item:5")
+    fact = {"head": "item:5", "relation": "directed_by", "tail": "person:bert", "confidence": 0.5, "source": "llm:d"}
+    said = {"source": "llm:d", "kind": "llm", "reply_sha": "d"}
+    write_graph(Graph.from_rows(entities=[bert, item], triples=[fact], sources=[said]), tmp_path / "more")
+    both = (tmp_path / "base", tmp_path / "more")
+    run("fuse", *both, "-o", tmp_path / "f", "--set", "min_name_similarity=0.7", "--set", 'functional=["directed_by"]')
+    shown = {line[:45].strip(): line[45:].strip() for line in capsys.readouterr().out.splitlines()}
+    assert shown["entities merged into others"] == "1"
+    kept = json.loads((tmp_path / "f" / "fusion.json").read_text(encoding="utf-8"))["conflicts"]
+    assert shown["conflicts: functional"] == str(len(kept)) != "0"
+    run("fuse", *both, "-o", tmp_path / "direct", "--direct")
+    assert "person:bert" in read_graph(tmp_path / "direct").names()
+    assert set(read_graph(tmp_path / "direct").triples["confidence"].to_pylist()) == {1.0}
+    run("fuse", *both, "-o", tmp_path / "g", "--direct", "--set", "max_cluster=2", code=2)
+    assert "--direct leaves nothing to set" in capsys.readouterr().err
+
+
 def test_decisions_are_shown_stored_and_applied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = graph_with_two_moods()
     write_graph(graph, tmp_path / "base")
