@@ -33,7 +33,7 @@ fast: $(READY)
 slow: $(READY)
 	$(BIN)/kglift data get ml-100k
 	$(BIN)/kglift data get smollm2-135m
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
