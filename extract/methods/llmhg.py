@@ -10,10 +10,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from extract.documents import clean
+from extract.echo import REPEATS_PROMPT, Echo
 from extract.ground import CONCEPT_FORM, concept_id, is_placeholder, normalise
 from extract.histories import most_active, train_histories
 from extract.method import Facts, Method, Rejected, Unit, check_ranges
 from extract.reasoning import Words
+from extract.template import load_prompt
 from kg.graph import Graph
 
 INTEREST = "Interest"
@@ -49,8 +51,9 @@ class LLMHG(Method, name="llmhg"):
 
     Dropped and counted: `unknown_number` (no item has it), `duplicate` (the number or the category again),
     `no_item` (a category without an item), `placeholder` (a name that names nothing, or the angle again, perhaps with a
-    number), `repeats_title` (a category that is a title shown, or two words or more of one), `unknown_angle` (`angles`
-    lacks it).
+    number), `repeats_prompt` (a category that is an angle of the question, or words of it, see `extract.echo.Echo`),
+    `repeats_title` (a category that is a title shown, or two words or more of one), `unknown_angle` (`angles` lacks
+    it).
 
     Limits: a hyperedge may hold a single item; models must define the intra-edge term of a single item (0), as
     the pairwise mean divides by |e|(|e| - 1). An angle without any category that stands gives no hyperedge.
@@ -103,6 +106,7 @@ class LLMHG(Method, name="llmhg"):
         super().__init__(config)
         self.Reply = _reply_type(config)
         self._angles = {_name(angle) for angle in config.angles}
+        self._echo = Echo(load_prompt(self.prompt), self.Reply.model_json_schema(), config.angles)
 
     def units(self, graph: Graph) -> Iterator[Unit]:
         """Yield a question for each of the most active users.
@@ -132,7 +136,7 @@ class LLMHG(Method, name="llmhg"):
         rejected: list[Rejected] = []
         items = [item for _, item in unit.shown]
         titles = [normalise(title.partition(" (")[0]) for title in unit.variables["titles"]]
-        bundles = _bundles(reply.model_dump()["angles"], titles, self._angles, rejected)
+        bundles = _bundles(reply.model_dump()["angles"], titles, self._angles, self._echo, rejected)
         rows: dict[str, list[dict[str, Any]]] = {
             t: [] for t in ("entities", "triples", "hyperedges", "members", "texts")
         }
@@ -165,7 +169,7 @@ class LLMHG(Method, name="llmhg"):
 
 
 def _bundles(
-    angles: list[dict[str, Any]], titles: list[str], allowed: set[str], rejected: list[Rejected]
+    angles: list[dict[str, Any]], titles: list[str], allowed: set[str], echo: Echo, rejected: list[Rejected]
 ) -> list[_Bundle]:
     """Merge the categories of each angle, complete it with `other`, and note what is dropped."""
     by_angle: dict[str, dict[str, _Bundle]] = defaultdict(dict)
@@ -177,7 +181,7 @@ def _bundles(
             rejected.append(Rejected(reason, f"angle: {given['angle']}"))
             continue
         for entry in given["categories"]:
-            _enter(by_angle[angle], angle, entry, titles, rejected)
+            _enter(by_angle[angle], angle, entry, titles, echo, rejected)
     for angle, bundles in by_angle.items():
         omitted = set(range(len(titles))).difference(*(b.places for b in bundles.values()))
         if bundles and omitted:
@@ -186,11 +190,16 @@ def _bundles(
 
 
 def _enter(
-    bundles: dict[str, _Bundle], angle: str, entry: dict[str, Any], titles: list[str], rejected: list[Rejected]
+    bundles: dict[str, _Bundle],
+    angle: str,
+    entry: dict[str, Any],
+    titles: list[str],
+    echo: Echo,
+    rejected: list[Rejected],
 ) -> None:
     category = _name(entry["category"])
     what = f"{angle}/{category}"
-    if fault := _fault(category, angle, titles):
+    if fault := _fault(category, angle, titles, echo):
         rejected.append(Rejected(fault, f"category: {angle}/{entry['category']}"))
         return
     wrong = [n for n in entry["items"] if not 1 <= n <= len(titles)]
@@ -204,12 +213,14 @@ def _enter(
         rejected.append(Rejected("no_item", what))
 
 
-def _fault(category: str, angle: str, titles: list[str]) -> str:
+def _fault(category: str, angle: str, titles: list[str], echo: Echo) -> str:
     """Return why a category names no interest; empty where it does."""
     is_angle = category.startswith(angle) and _NUMBERED.fullmatch(category.removeprefix(angle))
     if is_angle or is_placeholder(category):
         return "placeholder"
     words = normalise(category)
+    if echo.has(words):
+        return REPEATS_PROMPT
     is_title = any(words == title or (" " in words and f" {words} " in f" {title} ") for title in titles)
     return "repeats_title" if is_title else ""
 

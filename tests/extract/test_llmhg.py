@@ -92,6 +92,10 @@ def test_an_interest_seen_from_two_angles_is_one_entity_with_the_share_of_its_it
         ("mood", {"Heat": [1]}, "repeats_title"),
         ("mood", {"The long goodbye": [1]}, "repeats_title"),
         ("mood", {"long goodbye": [1]}, "repeats_title"),
+        ("style", {"Mood": [1]}, "repeats_prompt"),
+        ("style", {"stories": [1]}, "repeats_prompt"),
+        ("style", {"Period 2": [1]}, "repeats_prompt"),
+        ("style", {"what attracts this user": [1]}, "repeats_prompt"),
     ],
 )
 def test_an_angle_or_category_that_says_nothing_gives_nothing(
@@ -109,6 +113,14 @@ def test_given_angles_are_an_enumeration_and_others_are_dropped() -> None:
     facts = method.facts(method.Reply.model_validate({"angles": given}), _UNIT, toy_graph())
     assert [(r.reason, r.what) for r in facts.rejected] == [("unknown_angle", "angle: era")]
     assert {angle for angle, _ in _edges(facts)} == {"genre"}
+
+
+def test_a_given_angle_is_no_category_and_a_word_of_the_question_may_be_one() -> None:
+    method = LLMHG(LLMHG.Config(angles=("genre", "era")))
+    given = [{"angle": "genre", "categories": [{"category": c, "items": [1]} for c in ("Era", "history", "user")]}]
+    facts = method.facts(method.Reply.model_validate({"angles": given}), _UNIT, toy_graph())
+    assert [(r.reason, r.what) for r in facts.rejected] == [("repeats_prompt", "category: genre/Era")]
+    assert [t["tail"] for t in facts.rows["triples"]] == ["interest:history", "interest:user"]
 
 
 def test_hyperedge_ids_tell_users_angles_and_categories_apart_and_stay_the_same() -> None:
