@@ -42,7 +42,7 @@ class Echo:
 
 
 def is_phrase(words: str, texts: Iterable[str]) -> bool:
-    """Say whether a normalised name is two words or more of a normalised text; long ones may lack blanks.
+    """Say whether a normalised name is a normalised text, or two words or more of it; long ones may lack blanks.
 
     Example:
         >>> is_phrase("story is about", ["what the story is about"]), is_phrase("story", ["what the story is about"])
@@ -51,7 +51,7 @@ def is_phrase(words: str, texts: Iterable[str]) -> bool:
     joined = words.replace(" ", "")
     is_long = len(joined) >= _MIN_JOINED
     return any(
-        (" " in words and f" {words} " in f" {text} ") or (is_long and joined in text.replace(" ", ""))
+        words == text or (" " in words and f" {words} " in f" {text} ") or (is_long and joined in text.replace(" ", ""))
         for text in texts
     )
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from extract.documents import clean
 from extract.domains import load_domain
+from extract.echo import REPEATS_PROMPT, is_phrase, labels_of
 from extract.ground import CONCEPT_FORM, Catalogue, Likeness, concept_id, is_placeholder, normalise
 from extract.histories import items_by_popularity
 from extract.method import Facts, Method, Rejected, Unit, check_ranges
@@ -20,8 +21,6 @@ from kg.terms import ITEM
 _MAX_TAIL = 80
 _MAX_TITLE = 120
 _MAX_WORDS = 4
-_MIN_ECHO = 12
-_LABEL = re.compile(r"(?:^|[.;]\s)\s*(\w+):")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
 
 
@@ -96,7 +95,7 @@ class ItemFacts(Method, name="item_facts"):
         self.Reply = _reply_type(self.relations.values(), config.max_tails)
         self._catalogue: tuple[Graph, Catalogue] | None = None
         self._types = {f"{normalise(r.tail)}{plural}" for r in self.relations.values() for plural in ("", "s")}
-        self._echoes = [_joined(normalise(r.description)) for r in self.relations.values()]
+        self._descriptions = [normalise(r.description) for r in self.relations.values()]
         # A name of one word, such as `genre`, may well be part of a tail; one such as `has_mood` may not.
         self._names = [normalise(name) for name in self.relations if "_" in name]
 
@@ -156,7 +155,7 @@ class ItemFacts(Method, name="item_facts"):
         if is_placeholder(words) or words in self._types:
             return "placeholder"
         if self._is_echo(words, unit):
-            return "repeats_prompt"
+            return REPEATS_PROMPT
         if relation.tail == ITEM:
             return self._item(tail, unit, graph)
         if words == normalise(unit.variables["title"]):
@@ -168,11 +167,10 @@ class ItemFacts(Method, name="item_facts"):
 
     def _is_echo(self, words: str, unit: Unit) -> bool:
         """Say whether a tail holds a relation or a label of the text, or is a description or some words of one."""
-        joined = _joined(words)  # small models lose blanks
-        is_phrase = (" " in words or len(joined) >= _MIN_ECHO) and any(joined in echo for echo in self._echoes)
-        has_name = any(f" {name}" in f" {words}" or _joined(name) == joined for name in self._names)
-        labels = {normalise(label) for label in _LABEL.findall(unit.variables["text"])}
-        return is_phrase or joined in self._echoes or has_name or not labels.isdisjoint(words.split())
+        joined = words.replace(" ", "")  # small models lose blanks
+        has_name = any(f" {name}" in f" {words}" or name.replace(" ", "") == joined for name in self._names)
+        is_label = not labels_of(unit.variables["text"]).isdisjoint(words.split())
+        return has_name or is_label or is_phrase(words, self._descriptions)
 
     def _item(self, tail: str, unit: Unit, graph: Graph) -> dict[str, Any] | str:
         found = self._catalogue_of(graph).ground(tail)
@@ -191,10 +189,6 @@ class ItemFacts(Method, name="item_facts"):
         shown = set(normalise(f"{unit.variables['title']} {unit.variables['text']}").split())
         is_in_text = set(normalise(tail).split()) <= shown
         return self.config.confidence_in_text if is_in_text else self.config.confidence_from_memory
-
-
-def _joined(words: str) -> str:
-    return words.replace(" ", "")
 
 
 def _sentence_with(tail: str, text: str) -> str:

@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.config import JsonDict
 
 from extract.documents import clean
+from extract.echo import REPEATS_PROMPT, Echo, labels_of
 from extract.ground import CONCEPT_FORM, check_distinct, concept_id, is_placeholder, normalise
 from extract.histories import items_by_popularity, train_histories
 from extract.method import Facts, Method, Rejected, Unit, check_ranges
+from extract.template import load_prompt
 from kg.graph import Graph
 from kg.similar import Nearest
 
@@ -45,7 +47,8 @@ class LLMKERecStyle(Method, name="llm_kerec_style"):
     5. The reason stands in the reply, which the source of each triple keeps.
 
     Rejected, with these reasons: `placeholder`, `duplicate`, `repeats_title` (an item is no entity of itself),
-    `not_in_dictionary`.
+    `not_in_dictionary`, `repeats_prompt` (without a dictionary: words of the question, see `extract.echo.Echo`, or a
+    word that the item's text has before a colon).
 
     Limits: whether a pair is judged right is not checked here; that substitutes are a choice of their own keeps models
     from calling them complements.
@@ -100,6 +103,7 @@ class LLMKERecStyle(Method, name="llm_kerec_style"):
         names: Any = Annotated[list[name], Field(max_length=config.n_entities, json_schema_extra=_AT_LEAST_ONE)]
         self._known = {concept_id(CONCEPT, name)[0] for name in config.dictionary}
         self.Reply = create_model("LlmKerecEntities", __config__=_STRICT, entities=(names, ...))
+        self._echo = Echo(load_prompt(self.prompt), self.Reply.model_json_schema())
 
     def units(self, graph: Graph) -> Iterator[Unit]:
         """Yield a question for each of the most popular items that have words to show.
@@ -123,12 +127,16 @@ class LLMKERecStyle(Method, name="llm_kerec_style"):
         """
         entities: dict[str, dict[str, Any]] = {}
         rejected = []
+        labels = labels_of(unit.variables["text"])
         for written in reply.model_dump()["entities"]:
             words = normalise(clean(written, _MAX_NAME))
             entity, name = concept_id(CONCEPT, clean(written, _MAX_NAME))
             fault = "placeholder" if is_placeholder(words) or not name else "duplicate" if entity in entities else ""
             fault = fault or ("repeats_title" if words == normalise(unit.variables["title"]) else "")
-            fault = fault or ("not_in_dictionary" if self._known and entity not in self._known else "")
+            if self._known:
+                fault = fault or ("" if entity in self._known else "not_in_dictionary")
+            else:
+                fault = fault or (REPEATS_PROMPT if words in labels or self._echo.has(words) else "")
             if fault:
                 rejected.append(Rejected(fault, written))
             else:

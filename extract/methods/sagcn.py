@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.config import JsonDict
 
 from extract.documents import clean
+from extract.echo import REPEATS_PROMPT, Echo
 from extract.ground import CONCEPT_FORM, check_distinct, concept_id, form_of, is_placeholder, normalise
 from extract.method import Facts, Method, Rejected, Unit, check_ranges
 from extract.reviews import Review, ReviewFile
+from extract.template import load_prompt
 from kg.graph import Graph
 
 ASPECT = "Aspect"
@@ -57,8 +59,9 @@ class SAGCN(Method, name="sagcn"):
     4. Graph: for each aspect a of A a bipartite graph of its own, the triples (u, `aspect/a`, i) where the train review
        of i by u speaks of a; unweighted (confidence 1).                                                            (1)
 
-    Rejected, with these reasons: `placeholder`, `duplicate`, `unknown_number` (no name has it), `left_out` (by the
-    merge), `unknown_aspect` (not in A), `rare_aspect` (found, but not among the `n_names` or the `n_aspects`).
+    Rejected, with these reasons: `placeholder`, `repeats_prompt` (words of the question, see `extract.echo.Echo`),
+    `duplicate`, `unknown_number` (no name has it), `left_out` (by the merge), `unknown_aspect` (not in A),
+    `rare_aspect` (found, but not among the `n_names` or the `n_aspects`).
 
     Limits: a user and item without a review, or with one that names nothing, have no edge in any aspect graph.
 
@@ -117,6 +120,7 @@ class SAGCN(Method, name="sagcn"):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._reviews = _Reviews(config)
+        self._echo = Echo(load_prompt(self.prompt), self.Reply.model_json_schema())
 
     def units(self, graph: Graph) -> Iterator[Unit]:
         """Yield a question for each of the items with most reviews; none where the aspects are given.
@@ -140,7 +144,7 @@ class SAGCN(Method, name="sagcn"):
             unit: the question.
             graph: not needed.
         """
-        found, rejected = _named(reply.model_dump()["aspects"])
+        found, rejected = _named(reply.model_dump()["aspects"], self._echo)
         entities = [{"entity_id": i, "type": ASPECT, "name": name} for i, name in found.items()]
         triple = {"head": unit.unit_id, "relation": _FOUND, "confidence": 1.0}
         return Facts({"entities": entities, "triples": [{**triple, "tail": i} for i in found]}, rejected)
@@ -197,6 +201,7 @@ class _Merge(Method):
         at_most: JsonDict = {"maxItems": config.n_aspects}
         groups: Any = Annotated[list[group], Field(max_length=config.n_names, json_schema_extra=at_most)]
         self.Reply = create_model("SagcnMerge", __config__=_STRICT, groups=(groups, ...))
+        self._echo = Echo(load_prompt(self.prompt), self.Reply.model_json_schema())
 
     def units(self, graph: Graph) -> Iterator[Unit]:
         names = _ranked(graph)[: self.config.n_names]
@@ -207,7 +212,7 @@ class _Merge(Method):
         names, taken, rejected = list(unit.variables["names"]), set[int](), list[Rejected]()
         entities, triples = [], []
         for group in reply.model_dump()["groups"]:
-            named, refused = _named([group["aspect"]])
+            named, refused = _named([group["aspect"]], self._echo)
             rejected += refused
             for number in group["numbers"] if named else []:
                 if not 1 <= number <= len(names) or number in taken:
@@ -264,7 +269,7 @@ def relation_of(aspect: str) -> str:
     return _PREFIX + aspect.replace(" ", "_")
 
 
-def _named(given: Sequence[str]) -> tuple[dict[str, str], list[Rejected]]:
+def _named(given: Sequence[str], echo: Echo | None = None) -> tuple[dict[str, str], list[Rejected]]:
     """Return id and name of each aspect that names something, once."""
     found: dict[str, str] = {}
     rejected = []
@@ -272,6 +277,7 @@ def _named(given: Sequence[str]) -> tuple[dict[str, str], list[Rejected]]:
         entity, name = concept_id(ASPECT, clean(written, _MAX_NAME))
         is_empty = not name or (is_placeholder(normalise(name)) and name != "value")  # value for money is an aspect
         fault = "placeholder" if is_empty else "duplicate" if entity in found else ""
+        fault = fault or (REPEATS_PROMPT if echo and echo.has(normalise(name)) else "")
         if fault:
             rejected.append(Rejected(fault, written))
         else:

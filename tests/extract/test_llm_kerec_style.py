@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.memory_store import MemoryStore
+from extract.method import Unit
 from extract.methods.llm_kerec_style import COMPLEMENTS, HAS_ENTITY, SUBSTITUTES, LLMKERecStyle, candidate_pairs
 from extract.provider import Request
 from extract.providers.replay import Replay
@@ -126,6 +127,24 @@ def test_what_is_no_entity_is_rejected() -> None:
     assert [t["tail"] for t in facts.rows["triples"]] == ["concept:comedy"]
 
 
+@pytest.mark.parametrize(
+    "written", ["kind of thing", "things", "Thing 2", "the brand", "brand or title", "entity", "description"]
+)
+def test_words_of_the_question_and_labels_of_the_item_are_no_entities(written: str) -> None:
+    method = LLMKERecStyle(LLMKERecStyle.Config())
+    unit = Unit("item:1", {"title": "A. Capo", "text": "A. Capo. Description: a clamp. kind: tool"})
+    facts = method.facts(method.Reply.model_validate({"entities": ["guitar capo", written]}), unit, toy_graph())
+    assert [(r.reason, r.what) for r in facts.rejected] == [("repeats_prompt", written)]
+    assert [t["tail"] for t in facts.rows["triples"]] == ["concept:guitar-capo"]
+
+
+def test_a_word_that_the_question_only_uses_may_be_an_entity() -> None:
+    method = LLMKERecStyle(LLMKERecStyle.Config())
+    unit = Unit("item:1", {"title": "A", "text": "A. kind: tool"})
+    facts = method.facts(method.Reply.model_validate({"entities": ["books", "tool"]}), unit, toy_graph())
+    assert facts.rejected == []
+
+
 def test_recorded_answers_become_a_graph_that_a_store_gives_back_without_edges_of_denials(tmp_path: Path) -> None:
     lines = [
         {"unit": f"item:{n}", "text": json.dumps({"entities": ["phone" if n % 2 else "case"]})} for n in range(1, 9)
@@ -162,7 +181,7 @@ def test_pairs_show_no_interaction(tmp_path: Path) -> None:
     def answer(request: Request) -> str:
         asked.append(request)
         if "entities" in request.schema["properties"]:
-            return json.dumps({"entities": [f"thing {request.unit_id[-1]}"]})
+            return json.dumps({"entities": [f"tool {request.unit_id[-1]}"]})
         return json.dumps({"reason": "so", "kind": "none"})
 
     result = extract_steps(

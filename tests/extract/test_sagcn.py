@@ -103,6 +103,19 @@ def test_none_has_to_be_said_and_is_no_aspect(tmp_path: Path) -> None:
     assert result.summary.rejects == {}
 
 
+def test_words_of_the_question_are_no_aspects() -> None:
+    method = SAGCN(SAGCN.Config(reviews=_REVIEWS))
+    said = ["aspects", "The judgement", "what is judged", "Aspect 1", "reviews", "value"]
+    facts = method.facts(method.Reply.model_validate({"aspects": said}), Unit("item:1", {}), toy_graph())
+    assert [(r.reason, r.what) for r in facts.rejected] == [("repeats_prompt", name) for name in said[:4]]
+    merge = method.then(toy_graph())
+    groups = [{"aspect": "group 1", "numbers": [1]}, {"aspect": "sound", "numbers": [2]}]
+    facts = merge.facts(
+        merge.Reply.model_validate({"groups": groups}), Unit("aspects", {"names": ["tone", "noise"]}), toy_graph()
+    )
+    assert [(r.reason, r.what) for r in facts.rejected] == [("repeats_prompt", "group 1"), ("left_out", "tone")]
+
+
 def test_an_aspect_of_several_words_is_one_relation() -> None:
     method = SAGCN(SAGCN.Config(reviews=_REVIEWS, aspects=("ease-of-use",))).then(toy_graph())
     unit = Unit("user:1|item:1", {}, (("user:1", "item:1"),))
