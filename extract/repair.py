@@ -4,7 +4,7 @@ import ast
 import json
 import re
 
-_TRAILING_COMMA = re.compile(r",\s*(?=[}\]])")
+_STRING_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\Z))|,\s*(?=[}\]])', re.DOTALL)
 _MAX_CHARS = 100_000
 
 
@@ -23,9 +23,8 @@ def repair(text: str) -> str | None:
     is_whole = body.count("{") == body.count("}") and body.count("[") == body.count("]")
     if not body or not is_whole or len(body) > _MAX_CHARS:
         return None
-    body = _TRAILING_COMMA.sub("", body)
     try:
-        return json.dumps(json.loads(body))
+        return json.dumps(json.loads(_STRING_OR_COMMA.sub(r"\1", body)))
     except (ValueError, RecursionError):
         pass
     try:

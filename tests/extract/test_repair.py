@@ -20,6 +20,9 @@ pytestmark = pytest.mark.usefixtures("_mood_prompt")
         ('Sure! {"moods": ["dark"]} Anything else?', {"moods": ["dark"]}),
         ('{"moods": ["dark", "tense",],}', {"moods": ["dark", "tense"]}),
         ("{'moods': ['dark', None, True]}", {"moods": ["dark", None, True]}),
+        ('{"title": "say {a, }", }', {"title": "say {a, }"}),
+        ('{"title": "a \\" [b, ]", "items": [1, ], }', {"title": 'a " [b, ]', "items": [1]}),
+        ("{'title': 'say {a, }', }", {"title": "say {a, }"}),
     ],
 )
 def test_slips_of_form_are_mended(text: str, expected: object) -> None:
