@@ -1,5 +1,6 @@
 """Reviews: what users wrote about items; only those of train interactions are handed out."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from extract.documents import clean
+from extract.method import Rejected
 from kg.errors import ConfigError, FileFormatError, did_you_mean
 from kg.graph import Graph
-from kg.terms import TRAIN
+from kg.terms import ITEM, TRAIN, USER
 
 _PARSING = csv.ParseOptions(newlines_in_values=True)
 
@@ -39,28 +41,45 @@ class ReviewFile:
     item: str
     text: str
 
-    def of_train(self, graph: Graph) -> list[Review]:
-        """Return the reviews of train interactions that say something, by user and item.
+    def of_train(self, graph: Graph) -> tuple[list[Review], list[Rejected]]:
+        """Return the reviews of train interactions that say something, by user and item, and which rows are none.
 
-        What is said about one item by one user in several rows is joined, in the order of the file.
+        What is said about one item by one user in several rows is joined, in the order of the file. Rows are rejected
+        as `unknown_user`, `unknown_item` or `not_in_train`, pairs as `empty` (no word).
 
         Args:
             graph: the data set, split.
 
         Raises:
             ConfigError: if the file is absent.
-            FileFormatError: if it cannot be read, or a column is missing.
+            FileFormatError: if it cannot be read, a column is missing, or no row is of a train interaction.
         """
         train = graph.interactions_of(TRAIN)
         pairs = set(zip(train["user_id"].to_pylist(), train["item_id"].to_pylist(), strict=True))
+        users, items = set(graph.ids_of(USER)), set(graph.ids_of(ITEM))
         said: dict[tuple[str, str], list[str]] = {}
+        rejected = []
         columns = (self._read()[name].to_pylist() for name in (self.user, self.item, self.text))
         for user, item, text in zip(*columns, strict=True):
             pair = (f"user:{user}", f"item:{item}")
             if pair in pairs:
                 said.setdefault(pair, []).append(text or "")
-        cleaned = {pair: clean(" ".join(texts)) for pair, texts in said.items()}
-        return [Review(user, item, text) for (user, item), text in sorted(cleaned.items()) if text]
+                continue
+            unknown = "unknown_user" if pair[0] not in users else "unknown_item" if pair[1] not in items else ""
+            rejected.append(Rejected(unknown or "not_in_train", ", ".join(pair)))
+        if not said:
+            raise FileFormatError(self._strange(rejected))
+        cleaned = {pair: clean(" ".join(texts)) for pair, texts in sorted(said.items())}
+        rejected += [Rejected("empty", ", ".join(pair)) for pair, text in cleaned.items() if not text]
+        return [Review(user, item, text) for (user, item), text in cleaned.items() if text], rejected
+
+    def _strange(self, rejected: list[Rejected]) -> str:
+        counts = ", ".join(f"{reason} {n}" for reason, n in Counter(r.reason for r in rejected).items())
+        first = f" ({counts}); the first is of `{rejected[0].what}`" if rejected else ""
+        return (
+            f"none of the {len(rejected)} rows of `{self.path}` is of a train interaction{first}; give the reviews of "
+            "this data set, and the columns that hold its ids as `user` and `item`"
+        )
 
     def _read(self) -> pa.Table:
         names = [self.user, self.item, self.text]

@@ -38,12 +38,18 @@ class _Reviews:
 
     def __init__(self, config: "SAGCN.Config") -> None:
         self._file = ReviewFile(config.reviews, config.user, config.item, config.text)
-        self._read: tuple[Graph, list[Review]] | None = None
+        self._read: tuple[Graph, list[Review], list[Rejected]] | None = None
 
     def of(self, graph: Graph) -> list[Review]:
+        return self._of(graph)[1]
+
+    def rejected(self, graph: Graph) -> list[Rejected]:
+        return self._of(graph)[2]
+
+    def _of(self, graph: Graph) -> tuple[Graph, list[Review], list[Rejected]]:
         if self._read is None or self._read[0] is not graph:
-            self._read = (graph, self._file.of_train(graph))
-        return self._read[1]
+            self._read = (graph, *self._file.of_train(graph))
+        return self._read
 
 
 class SAGCN(Method, name="sagcn"):
@@ -61,7 +67,8 @@ class SAGCN(Method, name="sagcn"):
 
     Rejected, with these reasons: `placeholder`, `repeats_prompt` (words of the question, see `extract.echo.Echo`),
     `duplicate`, `unknown_number` (no name has it), `left_out` (by the merge), `unknown_aspect` (not in A),
-    `rare_aspect` (found, but not among the `n_names` or the `n_aspects`).
+    `rare_aspect` (found, but not among the `n_names` or the `n_aspects`); of the rows of the file `unknown_user`,
+    `unknown_item`, `not_in_train`, `empty` (no word). A file without any row of a train interaction is refused.
 
     Limits: a user and item without a review, or with one that names nothing, have no edge in any aspect graph.
 
@@ -171,7 +178,7 @@ class SAGCN(Method, name="sagcn"):
 
         Args:
             found: what all steps found.
-            known: not needed.
+            known: the data set, whose train reviews are those that count.
         """
         c = self.config
         rare = [
@@ -184,7 +191,7 @@ class SAGCN(Method, name="sagcn"):
         entities = found.entities.filter(pc.not_equal(found.entities["type"], ASPECT))
         ends = pc.is_in(entities["entity_id"], value_set=_ends(triples))
         graph = Graph.from_tables(triples=triples, sources=sources, entities=entities.filter(ends))
-        return graph, [Rejected("rare_aspect", name) for name in rare]
+        return graph, [*self._reviews.rejected(known), *(Rejected("rare_aspect", name) for name in rare)]
 
 
 class _Merge(Method):

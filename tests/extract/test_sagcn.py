@@ -67,7 +67,7 @@ def test_names_are_merged_before_reviews_are_labelled(tmp_path: Path) -> None:
     labels = [r for r in requests if "<review>" in r.prompt]
     assert {tuple(r.schema["properties"]["aspects"]["items"]["enum"]) for r in labels} == {("price", "sound", "none")}
     assert {k: r.count for k, r in result.summary.rejects.items()} == {
-        "unknown_aspect": 3, "duplicate": 2, "unknown_number": 1,
+        "unknown_aspect": 3, "duplicate": 2, "not_in_train": 2, "empty": 1, "unknown_number": 1, "unknown_user": 1,
     }  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_none_has_to_be_said_and_is_no_aspect(tmp_path: Path) -> None:
     result = extract_steps(method, toy_graph(), provider, tmp_path / "ledger")
     assert provider.requests[0].schema["properties"]["aspects"]["minItems"] == 1
     assert result.summary.empty == result.summary.total == 4
-    assert result.summary.rejects == {}
+    assert set(result.summary.rejects) == {"not_in_train", "empty", "unknown_user"}  # rows of the file, not replies
 
 
 def test_words_of_the_question_are_no_aspects() -> None:
@@ -161,7 +161,8 @@ def test_real_reviews_are_read_and_only_train_ones_are_asked_about(tmp_path: Pat
 def test_a_parquet_file_is_read_too(tmp_path: Path) -> None:
     rows = [{"u": "1", "i": "1", "t": "Nice"}, {"u": "1", "i": "1", "t": None}]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "r.parquet")
-    (review,) = ReviewFile(tmp_path / "r.parquet", "u", "i", "t").of_train(toy_graph())
+    (review,), rejected = ReviewFile(tmp_path / "r.parquet", "u", "i", "t").of_train(toy_graph())
+    assert rejected == []
     assert (review.user, review.item, review.text) == ("user:1", "item:1", "Nice")
 
 
@@ -173,6 +174,26 @@ def test_reviews_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         ReviewFile(tmp_path / "bad.parquet", "u", "i", "t").of_train(toy_graph())
     with pytest.raises(FileFormatError, match="has no column `txt`; did you mean `text`"):
         ReviewFile(_REVIEWS, "user_id", "item_id", "txt").of_train(toy_graph())
+
+
+def test_a_row_that_is_no_train_review_is_counted_with_its_reason(tmp_path: Path) -> None:
+    rows = ["user_id,item_id,text", "1,1,Sturdy.", "7,1,Who?", "1,9,What?", "1,4,In test.", "1,2, "]
+    file = tmp_path / "r.csv"
+    file.write_text("\n".join(rows), "utf-8")
+    method = SAGCN(SAGCN.Config(reviews=file, aspects=("price",)))
+    result = extract_steps(method, toy_graph(), scripted(answer), tmp_path / "ledger")
+    assert {k: r.examples for k, r in result.summary.rejects.items()} == {
+        "unknown_user": ("user:7, item:1",), "unknown_item": ("user:1, item:9",),
+        "not_in_train": ("user:1, item:4",), "empty": ("user:1, item:2",), "unknown_aspect": ("knobs",),
+    }  # fmt: skip
+
+
+def test_reviews_of_another_data_set_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "r.csv"
+    file.write_text("user_id,item_id,text\nA1,B1,Nice\n1,B2,Nice\n", "utf-8")
+    said = r"none of the 2 rows of `.*r\.csv` is of a train interaction \(unknown_user 1, unknown_item 1\); the"
+    with pytest.raises(FileFormatError, match=said + r" first is of `user:A1, item:B1`.*`user` and `item`"):
+        extract_steps(SAGCN(SAGCN.Config(reviews=file)), toy_graph(), scripted(answer), tmp_path / "ledger")
 
 
 @pytest.mark.parametrize(("name", "value"), [("n_items", 0), ("n_aspects", 31)])
