@@ -85,6 +85,48 @@ def test_a_text_of_colakg_is_that_of_its_artist(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_texts_of_colakg_describe_the_films_of_ml_1m_by_their_original_ids(tmp_path: Path) -> None:
+    folder = shared("colakg-ml1m-lastfm") / "ml-1m"
+    recording = CoLaKG(folder)
+    graph = recording.dataset()
+    assert (len(graph.interactions_of("train")), len(graph.interactions_of("test"))) == (801_218, 197_321)
+    assert (len(graph.ids_of("Item")), len(graph.ids_of("User"))) == (3260, 6040)
+    assert json.loads(recording.answers(graph)["item:1"])["text"].startswith('"Toy Story (1995)" is a pioneering')
+    result = replay(recording, graph, tmp_path / "ledger")
+    assert sum(totals(result)) == 3883
+    assert rejects(result) == {"unknown_entity": 622, "empty": 1}
+    whole = stored(graph, result)
+    assert Counter(whole.texts["kind"].to_pylist()) == {"comprehension": 3260}
+    assert {len(s["shown"]) for s in result.graph.sources.to_pylist()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("items", "users", "units"),
+    [
+        ({"7": "a", "3": "b"}, None, {"item:7", "item:3"}),
+        ({"7": "a"}, {"1": "c", "0": "d"}, {"item:7", "user:ann", "user:bob"}),
+        ({"0": "a", "1": "b"}, None, {"item:7", "item:9"}),
+    ],
+)
+def test_numbers_of_colakg_are_original_ids_unless_all_are_numbers_of_the_list(
+    tmp_path: Path, items: dict[str, str], users: dict[str, str] | None, units: set[str]
+) -> None:
+    files = {
+        "llm_response_item.json": json.dumps(items),
+        "item_map.txt": "7 0\n9 1\n",
+        "user_map.txt": "ann 0\nbob 1\n",
+    }
+    files |= {"train.txt": "0 0\n1 1\n", "test.txt": "0 1\n"}
+    files |= {"llm_response_user.json": json.dumps(users)} if users else {}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    recording = CoLaKG(tmp_path)
+    graph = recording.dataset()
+    assert set(recording.answers(graph)) == units
+    assert set(graph.ids_of("Item")) == {"item:7", "item:9"}
+
+
+@pytest.mark.slow
 def test_interests_of_cikgrec_are_shared_by_users(tmp_path: Path) -> None:
     folder = shared("cikgrec") / "dbbook2014"
     graph = CIKGRec(folder).dataset()

@@ -101,6 +101,7 @@ def test_a_wrong_name_or_folder_leaves_nothing(
     [
         ("persona4rec", "persona4rec-samples/amazon", "triples", 147),
         ("colakg", "colakg-ml1m-lastfm/lastfm", "texts", 4672),
+        ("colakg", "colakg-ml1m-lastfm/ml-1m", "texts", 3260),
         ("cikgrec", "cikgrec/dbbook2014", "triples", 6961),
         ("agent4rec", "agent4rec-ml1m", "hyperedges", 7881),
     ],
