@@ -257,6 +257,16 @@ def _parts(name: str) -> set[str]:
     return {one for one in found if not is_placeholder(one)}
 
 
+def forms_of(name: str) -> set[str]:
+    """Return what a name is known as: normalised, without its article, without brackets, the titles in them.
+
+    Example:
+        >>> sorted(forms_of("Hate (La Haine d'Or) (1995)"))
+        ['haine dor', 'hate', 'hate la haine dor']
+    """
+    return ({_bare(normalise(name))} | _parts(name)) - {""}
+
+
 def year_of(name: str) -> str | None:
     """Return the year in brackets at the end of a name, if there is one."""
     match = _YEAR.search(name)

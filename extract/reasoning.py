@@ -1,9 +1,11 @@
 """Chains of items with a reason: how they stand in a graph, and what a knowledge base of them says about a history."""
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, Self
 
@@ -11,14 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extract.documents import clean
-from extract.ground import Catalogue, Grounded, Likeness
+from extract.ground import Catalogue, Grounded, Likeness, forms_of, normalise, year_of
 from kg.graph import Graph, mapping_of
 from kg.tables import TABLES
 from kg.terms import ITEM
 
 IMAGINED = "imagined"
+MASK = "[MASK]"
 MAX_TITLE = 80
 _MAX_ABOUT = 60
+_MIN_TELLING = 4
+_LIKE = 0.8
 _KINDS = ("reason", "fill")
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -168,6 +173,27 @@ def masked_place(chain: Chain) -> int:
     return len(chain.items) - 1 if chain.is_extended else int(chain.key, 16) % len(chain.items)
 
 
+def without_title(reason: str, title: str) -> str:
+    """Return a reason with the mask in place of a title; empty where words or letters of the title would be left.
+
+    What is masked stands in the form of `extract.ground.normalise`.
+
+    Example:
+        >>> without_title("Fallen leads to Heat (1995)", "Heat (1995)")
+        'fallen leads to [MASK]'
+    """
+    words = normalise(reason)
+    for form in sorted(forms_of(title), key=len, reverse=True):
+        words = re.sub(rf"(?<!\S){re.escape(form)}(?: {year_of(title)})?(?!\S)", MASK, words)
+    left, named = [word for word in words.split() if word != MASK], normalise(title).split()
+    joined = "".join(named)
+    telling = [word for word in (*named, joined) if len(word) >= _MIN_TELLING]
+    is_joined = joined in telling and joined in "".join(left)  # small models lose blanks
+    if is_joined or any(get_close_matches(word, left, 1, _LIKE) for word in telling):
+        return ""
+    return words if MASK in words else reason
+
+
 class Words:
     """The words of items in a prompt, and the items that words mean.
 
@@ -189,6 +215,10 @@ class Words:
         """Return title and attributes."""
         name, about = self._names[item] or "(no title)", self._about[item]
         return f"{name} ({about})" if about else name
+
+    def masked(self, reason: str, item: str) -> str:
+        """Return a reason that does not name an item."""
+        return without_title(reason, self._names[item])
 
     def ground(self, title: str) -> Grounded:
         """Return the item that a title means."""

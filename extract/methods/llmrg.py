@@ -14,6 +14,7 @@ from extract.ground import Likeness, is_placeholder, normalise
 from extract.histories import most_active, train_histories
 from extract.method import Facts, Method, Rejected, Unit, check_ranges
 from extract.reasoning import (
+    MASK,
     MAX_TITLE,
     Chain,
     Words,
@@ -45,7 +46,8 @@ class LLMRG(Method, name="llmrg"):
 
     1. Reason: users with at least `min_interactions` train interactions, most active first. The question shows the last
        `n_items` train items in order of time; the reply gives chains of them, each with its reason, in that order.
-    2. Fill: one item of each chain is masked (chosen by a hash of the chain), and the model names it.
+    2. Fill: one item of each chain is masked (chosen by a hash of the chain), in its reason, too, and the model names
+       it. A reason that still tells words of the title is not shown.
     3. Score: where the fill is not the masked item, the model says how near it is, s in 0..100; else s = 100.  A chain
        stands if s >= `min_score`, the paper's tau; its weight is s / 100.                                          (1)
     4. Extend: up to `n_imagined` next items for each chain that stands, grounded to the catalogue (by the exact name,
@@ -71,15 +73,16 @@ class LLMRG(Method, name="llmrg"):
         chained reasoning, divergent extension, verification by mask-and-fill with a score, knowledge base.
 
     Deviations:
-        One question a user gives all chains (the paper asks item by item). Items are masked, never attributes. The
-        knowledge base works on links, and verification and extension are independent of the user. tau, the number of
-        imagined items and the language model that retrieves titles are not given in the paper: the defaults are ours,
-        and a sentence encoder is asked only if `min_meaning` is below 1. Prompts are ours.
+        One question a user gives all chains (the paper asks item by item); the numbers of a chain are put in order, and
+        each counts once. Items are masked, never attributes. The knowledge base works on links, and verification and
+        extension are independent of the user. tau, the number of imagined items and the language model that retrieves
+        titles are not given in the paper: the defaults are ours, and a sentence encoder is asked only if `min_meaning`
+        is below 1. Prompts are ours.
         The two SR-GNN encoders are a recommender's part.
     """
 
     prompt = "llmrg.v1"
-    later_prompts = ("llmrg_fill.v1", "llmrg_score.v1", "llmrg_extend.v1")
+    later_prompts = ("llmrg_fill.v2", "llmrg_score.v1", "llmrg_extend.v1")
 
     @dataclass(frozen=True)
     class Config:
@@ -157,6 +160,7 @@ class LLMRG(Method, name="llmrg"):
             numbers = given["items"]
             right = sorted({n for n in numbers if 1 <= n <= len(shown)})
             rejected += [Rejected("unknown_number", str(n)) for n in numbers if not 1 <= n <= len(shown)]
+            rejected += [Rejected("duplicate", str(n)) for n in right for _ in range(numbers.count(n) - 1)]
             items, reason = tuple(shown[n - 1] for n in right), clean(given["reason"], _MAX_REASON)
             fault = "too_short" if len(items) < 2 else "duplicate" if items in seen else ""
             if fault or is_placeholder(normalise(reason)):
@@ -298,14 +302,15 @@ class _Fill(_Step):
     """Mask one item of each chain that nobody judged yet, and ask for it."""
 
     name = "llmrg_fill"
-    prompt = "llmrg_fill.v1"
+    prompt = "llmrg_fill.v2"
     Reply = create_model("LlmrgFill", __config__=_STRICT, title=(_Title, ...))
 
     def units(self, graph: Graph) -> Iterator[Unit]:
         for key, chain in self.chains(graph).items():
             masked = masked_place(chain)
-            items = ["[MASK]" if n == masked else self.words(graph).of(i) for n, i in enumerate(chain.items)]
-            yield Unit(f"chain:{key}", {"items": items, "reason": chain.reason}, _shown(chain, masked))
+            words, reason = self.words(graph), self.words(graph).masked(chain.reason, chain.items[masked])
+            items = [MASK if n == masked else words.of(i) for n, i in enumerate(chain.items)]
+            yield Unit(f"chain:{key}", {"items": items, "reason": reason}, _shown(chain, masked))
 
     def facts(self, reply: BaseModel, unit: Unit, graph: Graph) -> Facts:
         chain, rows = self.chains(graph)[_key(unit)], no_rows()

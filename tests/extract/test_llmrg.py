@@ -16,7 +16,7 @@ from extract.methods.llmrg import CHAIN, DIVERGENCE, LLMRG, REASONING
 from extract.provider import Request
 from extract.providers.replay import Replay
 from extract.providers.scripted import Scripted
-from extract.reasoning import Chain, chains_of
+from extract.reasoning import Chain, chains_of, without_title
 from extract.steps import extract_steps
 from kg.errors import ConfigError
 from kg.graph import Graph, concat
@@ -74,6 +74,37 @@ def test_a_chain_whose_masked_item_is_named_stands_without_a_score(tmp_path: Pat
     assert chains(result.graph, REASONING) == [("u1", ("i1", "i2"), 1.0)]
     assert chains(result.graph, CHAIN) == [("", ("i1", "i2"), 1.0)]
     assert [t["text"] for t in result.graph.texts.to_pylist()] == ["space", "space"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "title", "shown"),
+    [
+        ("Fallen leads to Excess Baggage", "Excess Baggage (1997)", "fallen leads to [MASK]"),
+        ("from EXCESS  BAGGAGE (1997) on", "Excess Baggage (1997)", "from [MASK] on"),
+        ("The Usual Suspects, then Heat", "Usual Suspects, The (1995)", "the [MASK] then heat"),
+        ("Ridicule and Don't Look Now: loss", "Don't Look Now (1973)", "ridicule and [MASK] loss"),
+        ("like La Haine", "Hate (La Haine) (1995)", "like la [MASK]"),
+        ("both are dark", "Excess Baggage (1997)", "both are dark"),
+        ("she wears The Mask, too", "Mask, The (1994)", "she wears the [MASK] too"),
+        ("an excess of comedy", "Excess Baggage (1997)", ""),
+        ("towards ExcessBaggage", "Excess Baggage (1997)", ""),
+        ("Exces Bagage follows", "Excess Baggage (1997)", ""),
+        ("dark", "", "dark"),
+    ],
+)
+def test_a_reason_does_not_name_the_masked_item(reason: str, title: str, shown: str) -> None:
+    assert without_title(reason, title) == shown
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [("Star Wars leads to Alien (1979)", "reason: star wars leads to [MASK]\n"), ("more aliens", "<chain>\n1.")],
+)
+def test_a_masked_item_cannot_be_copied_from_the_reason(tmp_path: Path, reason: str, shown: str) -> None:
+    _, provider = run(tmp_path, films("123"), answers([{"items": [1, 2], "reason": reason}], "Heat"))
+    (fill,) = [r.prompt for r in provider.requests if "title" in r.schema["properties"]]
+    assert shown in fill
+    assert "alien" not in fill.casefold()
 
 
 @pytest.mark.parametrize(("score", "stands"), [(30, True), (29, False)])
@@ -163,7 +194,9 @@ def test_what_is_no_chain_is_rejected_with_its_reason() -> None:
         {"items": [1, 3], "reason": "unknown"},
     ]  # fmt: skip
     facts = method.facts(LLMRG(LLMRG.Config(max_chains=4)).Reply.model_validate({"chains": given}), unit, films("123"))
-    assert [r.reason for r in facts.rejected] == ["unknown_number", "duplicate", "too_short", "placeholder"]
+    assert [r.reason for r in facts.rejected] == [
+        *("unknown_number", "duplicate", "duplicate", "too_short", "placeholder")
+    ]
     assert len(facts.rows["hyperedges"]) == 1
 
 
