@@ -22,8 +22,8 @@ from prompt_toolkit.output import Output
 from db import load_query, saved_queries
 from db.model import LABELS, STRUCTURE, label_of, relationship_type_of
 from db.store import GraphStore
-from kg.config import parse_settings
 from kglift.errors import EXPECTED_ERRORS, SettingError
+from kglift.stores import find_parameters
 
 _KEYWORDS: Final = (
     "MATCH OPTIONAL WHERE RETURN WITH UNWIND UNION ALL ORDER BY DESC SKIP LIMIT DISTINCT AS AND OR NOT IN IS NULL "
@@ -52,20 +52,25 @@ def split_statements(text: str) -> tuple[list[str], str]:
     r"""Split at each `;` that is in no quotes and no comment; comments are left out.
 
     Returns:
-        The statements that are complete, and what follows the last `;`.
+        The statements that are complete, and what follows the last `;` as it was written; nothing if that is blank
+        or a comment that is closed.
 
     Example:
         >>> split_statements("RETURN ';' AS a; // b;\nRETURN 2")
         (["RETURN ';' AS a"], 'RETURN 2')
     """
-    statements, current = [], ""
-    for piece in _PIECES.findall(text):
+    statements, current, begun, is_open = [], "", 0, False
+    for found in _PIECES.finditer(text):
+        piece = found[0]
         if piece == ";":
             statements.append(current.strip())
-            current = ""
+            current, begun = "", found.end()
+        elif piece.startswith(("//", "/*")):
+            current += " "
+            is_open = piece.startswith("/*") and not (len(piece) > 3 and piece.endswith("*/"))
         else:
-            current += " " if piece.startswith(("//", "/*")) else piece
-    return [s for s in statements if s], current.strip()
+            current += piece
+    return [s for s in statements if s], text[begun:].lstrip() if current.strip() or is_open else ""
 
 
 @dataclass
@@ -105,7 +110,7 @@ class Shell:
             case "queries":
                 self.show(pa.table({"name": list(saved_queries()), "answers": list(saved_queries().values())}))
             case "param":
-                self.parameters |= parse_settings(shlex.split(rest))
+                self.parameters |= _settings(rest)
                 self.say(", ".join(f"${name} = {value!r}" for name, value in self.parameters.items()) or "no parameter")
             case "schema":
                 for statement in (_TYPES, _RELATIONS):
@@ -141,7 +146,7 @@ class Shell:
         parameters = dict(self.parameters)
         name, *values = text.split(maxsplit=1)
         if name.isidentifier() and name in saved_queries():
-            parameters |= parse_settings(shlex.split(" ".join(values)))
+            parameters |= _settings(" ".join(values))
             text = load_query(name)
         answer = self.store.query(
             text, parameters, timeout_s=self.timeout_s, max_rows=self.max_rows + 1, write=self.write
@@ -209,12 +214,21 @@ def run_script(shell: Shell, lines: Iterable[str]) -> None:
                 return
             shell.run(line.strip())
             continue
-        statements, rest = split_statements(f"{rest}\n{line}")
+        statements, rest = split_statements(rest + line.removesuffix("\n") + "\n")
         for statement in statements:
             shell.run(statement)
     if rest:
-        msg = f"the last statement has no `;` at its end: {' '.join(rest.split())[:60]}"
+        msg = f"the last statement has no `;` at its end, or its quotes or comment none: {' '.join(rest.split())[:60]}"
         raise SettingError(msg)
+
+
+def _settings(text: str) -> dict[str, Any]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        msg = f"`{text}` cannot be read: {error}; write e.g. name='two words' n=5"
+        raise SettingError(msg) from error
+    return find_parameters(words)
 
 
 def _enter_at_the_end() -> KeyBindings:

@@ -98,13 +98,14 @@ def render_neighbourhood(store: GraphStore, text: str, *, limit: int = 24) -> st
         UnknownIdError: if there is no such entity, or several.
     """
     center = find_in_store(store, text)
-    around = _around(store, center["id"], _MOST_NEIGHBOURS)
+    around, is_all = _around(store, center["id"], _MOST_NEIGHBOURS)
     sources = _sources(store, around)
     around = sorted(around, key=lambda e: (_rank(e, sources), e.relation, e.head, e.tail))
     neighbours = list(dict.fromkeys(e.other(center["id"]) for e in around))
     ring = set(neighbours[:limit])
     edges = [e for e in around if e.other(center["id"]) in ring]
-    spokes = {e.tail: _others(store, e, center["id"]) for e in edges if e.is_spoke}
+    members = {e.tail: _others(store, e, center["id"]) for e in edges if e.is_spoke}
+    spokes = {hyperedge: found[:_MOST_MEMBERS] for hyperedge, found in members.items()}
     edges += [spoke for part in spokes.values() for spoke in part]
     outer = {node: [s.head for s in spokes.get(node, ()) if s.head not in ring] for node in neighbours[:limit]}
     places = _places(center["id"], outer)
@@ -119,26 +120,32 @@ def render_neighbourhood(store: GraphStore, text: str, *, limit: int = 24) -> st
         "labels": _labels([e for e in drawn if e["is_labelled"]], nodes.values()),
         "box": _box(places.values()),
         "n_shown": len(ring),
-        "n_neighbours": len(neighbours),
+        "n_neighbours": f"{len(neighbours):,}" if is_all else f"more than {len(neighbours):,}",
+        "n_left_out": sum(len(members[hyperedge]) - len(found) for hyperedge, found in spokes.items()),
     }
     loader = PackageLoader("kglift", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.get_template("show.html.jinja").render(picture=picture)
 
 
-def _around(store: GraphStore, node: str, limit: int) -> list[_Edge]:
+def _around(store: GraphStore, node: str, limit: int) -> tuple[list[_Edge], bool]:
+    """Return the edges at a node, and whether these are all."""
+    rows = store.neighbours(node, limit=limit).to_pylist()
     stated: dict[tuple[str, str, str], list[tuple[float | None, str | None]]] = {}
-    for row in store.neighbours(node, limit=limit).to_pylist():
+    for row in rows:
         ends = (row["entity_id"], row["neighbour_id"])
         head, tail = ends if row["direction"] == "out" else ends[::-1]
         stated.setdefault((head, row["relation"], tail), []).append((row["confidence"], row["source"]))
-    return [_Edge(head, relation, tail, tuple(rows)) for (head, relation, tail), rows in stated.items()]
+    edges = [_Edge(head, relation, tail, tuple(said)) for (head, relation, tail), said in stated.items()]
+    return edges, len(rows) < limit
 
 
 def _others(store: GraphStore, edge: _Edge, center: str) -> list[_Edge]:
-    """Return the spokes of a hyperedge, the tail of `edge`, to other members than the middle."""
-    spokes = [e for e in _around(store, edge.tail, _MOST_MEMBERS + 1) if e.is_spoke and e.tail == edge.tail]
-    return [s for s in spokes if s.head != center][:_MOST_MEMBERS]
+    """Return the spokes of a hyperedge, the tail of `edge`, to other members than the middle; rare roles first."""
+    around, _ = _around(store, edge.tail, _MOST_NEIGHBOURS)
+    spokes = [e for e in around if e.is_spoke and e.tail == edge.tail and e.head != center]
+    bearers = Counter(spoke.relation for spoke in spokes)
+    return sorted(spokes, key=lambda spoke: bearers[spoke.relation])
 
 
 def _sources(store: GraphStore, edges: Iterable[_Edge]) -> _Sources:

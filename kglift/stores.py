@@ -1,7 +1,10 @@
 """Stores as the front door opens them: by name, with secrets from the environment."""
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import db
 from db.errors import StoreUnreachableError
@@ -9,7 +12,7 @@ from db.ladybug_store import LadybugConfig, LadybugStore
 from db.neo4j_admin import Home, bulk_load, dump, restore
 from db.server import default_home
 from db.store import GraphStore
-from kg.config import build_config
+from kg.config import build_config, parse_settings
 from kg.graph import Graph
 from kg.progress import Progress, silent
 from kglift.errors import SettingError
@@ -73,10 +76,26 @@ def _own_server() -> Home:
     return Home(default_home(), default_home() / "lib", os.environ.get("NEO4J_PASSWORD") or None)
 
 
+def find_parameters(settings: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters of a query from `name=value` texts.
+
+    Raises:
+        ConfigError: if one has no `=`.
+        SettingError: if a number is larger than a store can hold.
+    """
+    parameters = parse_settings(settings)
+    for name, value in parameters.items():
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            msg = f"the parameter {name}={value} is no integer of 64 bits; give a smaller one, or a text in quotes"
+            raise SettingError(msg)
+    return parameters
+
+
 def find_query(text: str) -> str:
     """Return the Cypher that `text` names: a file, a saved query, or itself."""
-    if " " not in text.strip() and Path(text).is_file():
-        return Path(text).read_text(encoding="utf-8")
+    with suppress(OSError, ValueError):  # most texts can be no path at all
+        if Path(text).is_file():
+            return Path(text).read_text(encoding="utf-8")
     if text.strip().isidentifier():
         return db.load_query(text.strip())
     return text

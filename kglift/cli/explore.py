@@ -1,17 +1,25 @@
 """Commands that look into a store: query, shell, show, runs."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from kg.config import parse_settings
 from kglift.cli.graph import At, Store
 from kglift.cli.options import AsJson
 from kglift.cli.output import console, print_arrow, print_json, print_rows, say, write_arrow
 
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="When to stop a query.")]
+
+def _seconds(text: str) -> float:
+    if not 0 < (seconds := float(text)) < math.inf:
+        msg = f"{text} is no time; give seconds, more than 0"
+        raise typer.BadParameter(msg)
+    return seconds
+
+
+Timeout = Annotated[float, typer.Option("--timeout", parser=_seconds, metavar="SECONDS", help="When to stop a query.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, metavar="ROWS", help="How many rows to fetch at most.")]
 Write = Annotated[bool, typer.Option("--write", help="Let it change the store, which otherwise refuses.")]
 
@@ -34,8 +42,9 @@ def query(
         list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the query.")
     ] = None,
     how: Annotated[
-        Literal["table", "json", "csv", "parquet"], typer.Option("--format", "-f", help="How to print or write it.")
-    ] = "table",
+        Literal["table", "json", "csv", "parquet"] | None,
+        typer.Option("--format", "-f", help="How to print or write it; default: as --out ends, or a table."),
+    ] = None,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to a file, which must not exist.")] = None,
     write: Write = False,
@@ -44,19 +53,21 @@ def query(
 ) -> None:
     """Ask a store in Cypher; it can only be read unless --write is given."""
     from db import saved_queries
-    from kglift.stores import find_query, open_store
+    from kglift.stores import find_parameters, find_query, open_store
 
     if cypher is None:
         print_rows("Saved queries", ["name", "what it answers"], saved_queries().items())
         return
-    how = "json" if as_json else how
+    if how is None:
+        ending = out.suffix.removeprefix(".") if out else ""
+        how = "json" if as_json or ending == "json" else "parquet" if ending == "parquet" else "table"
     if how == "parquet" and out is None:
         msg = "parquet is no text to print; say where to write it: --out FILE"
         raise typer.BadParameter(msg)
     with open_store(store, at, must_exist=True) as opened:
         table = opened.query(
             find_query(cypher),
-            parse_settings(parameters or []),
+            find_parameters(parameters or []),
             timeout_s=timeout_s,
             max_rows=limit + 1,
             write=write,

@@ -18,8 +18,8 @@ from rich.table import Table
 
 from kg.files import write_file
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)  # else `:star:` in an id would become one
+errors = Console(stderr=True, emoji=False)
 _WIDEST = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a model wrote may not steer the terminal
 
@@ -65,7 +65,7 @@ def _as_wide_as_it_is(table: Table) -> Console:
     """Return where to print a table: a pipe has no width at which its cells should be folded."""
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return Console(width=console.measure(table, options=console.options.update(width=_WIDEST)).maximum)
+    return Console(emoji=False, width=console.measure(table, options=console.options.update(width=_WIDEST)).maximum)
 
 
 def print_arrow(table: pa.Table, how: str) -> None:
@@ -103,7 +103,7 @@ def _json(value: Any) -> str:
 
 def _csv(table: pa.Table) -> str:
     columns = [_flat(column) for column in table.columns]
-    return pa.table(columns, names=table.column_names).to_pandas().to_csv(index=False)  # type: ignore[no-any-return]
+    return pa.table(columns, names=table.column_names).to_pandas(integer_object_nulls=True).to_csv(index=False)  # type: ignore[no-any-return]
 
 
 def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:

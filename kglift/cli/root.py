@@ -1,5 +1,6 @@
 """The root of the command line: options for every command, errors, exit codes."""
 
+import errno
 import signal
 import sys
 from typing import Annotated, Any, NoReturn
@@ -69,6 +70,8 @@ def _run(arguments: list[str]) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        fail(error, debug=debug, is_bug=error.errno != errno.ENOSPC)
     except Exception as error:  # noqa: BLE001  the last line of defence: a bug of kglift is one line too
         fail(error, debug=debug, is_bug=True)
     if code == _INTERRUPTED:

@@ -140,6 +140,14 @@ def test_a_full_disk_leaves_what_was_there(graph_dir: Path, tmp_path: Path) -> N
     assert not list(tmp_path.glob(".*partial*"))
 
 
+def test_a_full_disk_that_the_output_goes_to_is_no_bug() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "kglift", "members", "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, "bug" in done.stderr) == (1, False)
+    assert "No space left on device" in done.stderr
+
+
 def test_a_missing_key(refuse: Cli, graph_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KGLIFT_LLM_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("KGLIFT_LLM_MODEL", "some-model")

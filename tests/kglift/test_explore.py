@@ -70,6 +70,25 @@ def test_a_query_is_a_text_a_file_or_a_name(run, at: str, tmp_path: Path) -> Non
     assert all(name in listed for name in saved_queries())
 
 
+def test_the_name_of_a_file_says_its_form(run, at: str, tmp_path: Path) -> None:
+    for name in ("a.parquet", "a.json", "a.csv"):
+        assert run("query", NAMES, "--at", at, "-o", str(tmp_path / name))[0] == 0
+    assert len(pq.read_table(tmp_path / "a.parquet")) == len(json.loads((tmp_path / "a.json").read_text())) == 2
+    assert (tmp_path / "a.csv").read_text().splitlines()[0] == "name,list"
+
+
+def test_what_an_answer_holds_is_printed_as_it_is(run, at: str) -> None:
+    assert "a:star:b" in run("query", "RETURN 'a:star:b' AS x", "--at", at)[1]
+    large = "UNWIND [9007199254740993, NULL] AS n RETURN n"
+    assert run("query", large, "--at", at, "-f", "csv")[1].split() == ["n", "9007199254740993", '""']
+
+
+def test_a_query_may_be_long_and_its_file_have_a_blank_in_its_name(run, at: str, tmp_path: Path) -> None:
+    assert "x" in run("query", f"RETURN/*{'-' * 5_000}*/1/**/AS/**/x", "--at", at)[1]
+    (tmp_path / "my query.cypher").write_text(NAMES)
+    assert "comedy" in run("query", str(tmp_path / "my query.cypher"), "--at", at)[1]
+
+
 def test_rows_are_limited_and_it_is_said(run, at: str) -> None:
     code, out, err = run("query", NAMES, "--at", at, "--limit", "1", "--json")
     assert code == 0
@@ -92,11 +111,14 @@ def test_it_writes_only_with_leave(run, at: str) -> None:
     [
         (["RETURN 1 AS x", "-f", "parquet"], 2, "--out FILE"),
         (["RETURN 1 AS x", "--limit", "0"], 2, "--limit"),
+        (["RETURN 1 AS x", "--timeout", "-1"], 2, "-1 is no time"),
+        (["RETURN 1 AS x", "--timeout", "nan"], 2, "nan is no time"),
         (["UNWIND range(1, 100000) AS a UNWIND range(1, 100000) AS b RETURN sum(a * b) AS x", "--timeout", "0.3"], 1,
          "longer than 0.3 s"),
         (["facts_of_entty"], 1, "did you mean `facts_of_entity`"),
         (["RETURN $x AS x"], 1, "--param x=VALUE"),
         (["RETURN 1 AS x", "--param", "x"], 1, "key=value"),
+        (["RETURN $x AS x", "--param", f"x={2**63}"], 1, "is no integer of 64 bits"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_query_is_said(run, at: str, arguments: list[str], code: int, says: str) -> None:
@@ -146,8 +168,22 @@ def test_a_shell_reads_a_pipe(run, at: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert "3 rows" in err
 
 
+def test_a_pipe_keeps_comments_and_quotes_of_several_lines(run, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "/* old:\nMATCH (n) DETACH DELETE n;\n*/\nRETURN size('a   \nb') AS x;\n/* end\n*/\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    code, out, _ = run("shell", "--write", "--at", at)
+    assert (code, out.split()[-1]) == (0, "6")
+    assert read_graph_of(at).equals(toy_graph())
+
+
 @pytest.mark.parametrize(
-    ("lines", "says"), [(["RETURN 1 AS x"], "no `;` at its end: RETURN 1"), ([":quieries"], "no command `:quieries`")]
+    ("lines", "says"),
+    [
+        (["RETURN 1 AS x"], "no `;` at its end, or .*: RETURN 1"),
+        (["/* RETURN 1;"], "no `;` at its end, or .*: /. RETURN 1;"),
+        ([":quieries"], "no command `:quieries`"),
+        ([":param x='a b"], "`x='a b` cannot be read: No closing quotation"),
+    ],
 )
 def test_a_script_that_is_wrong_stops(at: str, lines: list[str], says: str) -> None:
     shell = Shell(LadybugStore(LadybugConfig(Path(at))), lambda table: None, lambda text: None)

@@ -94,6 +94,22 @@ def test_what_matters_most_is_drawn_when_not_all_is() -> None:
     assert {row[2] for row in _Cells(page).rows[1:]} == {"hyperedge:3", "dark"}
 
 
+def test_a_large_hyperedge_shows_the_role_that_few_have_and_says_what_is_left_out() -> None:
+    ids = [f"item:{k}" for k in range(30)] + ["user:1"]
+    graph = Graph.from_rows(
+        entities=[{"entity_id": i, "type": i.partition(":")[0].title(), "name": i} for i in ids],
+        hyperedges=[{"hyperedge_id": "h", "relation": "interest", "weight": 1.0, "source": "llm:x"}],
+        members=[
+            {"hyperedge_id": "h", "entity_id": i, "role": "owner" if i == "user:1" else "item", "position": k}
+            for k, i in enumerate(ids)
+        ],
+        sources=[{"source": "llm:x", "kind": "llm"}],
+    )
+    page = page_of(graph, "item:7")
+    assert "user:1" in {cell for row in _Cells(page).rows for cell in row}
+    assert "1 of 1 neighbours are drawn; 21 other members of the hyperedges are not." in page
+
+
 def test_a_node_alone_is_a_page_too() -> None:
     page = page_of(toy_graph(), "place:paris")
     assert "0 of 0 neighbours" in page
