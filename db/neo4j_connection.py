@@ -96,7 +96,11 @@ class Neo4jConnection:
         with self._driver.session(
             database=self.config.database, default_access_mode=access, fetch_size=FETCH_SIZE
         ) as session:
-            yield session
+            try:
+                yield session
+            except KeyboardInterrupt:
+                self.close()  # else the session would wait for the answer before it closes
+                raise
 
     def _connect(self) -> neo4j.Driver:
         config = self.config

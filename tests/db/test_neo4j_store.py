@@ -1,6 +1,10 @@
 """What is Neo4j's alone: addresses, passwords, labels and types, values, and clear words for each failure."""
 
+import os
+import signal
 import socket
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +54,20 @@ def test_a_server_too_old(agent: str) -> None:
 @pytest.mark.parametrize("agent", ["Neo4j/5.26.26", "Neo4j/2026.10.0", "Another/1.0"])
 def test_a_server_new_enough(agent: str) -> None:
     check_server(agent)
+
+
+def test_an_interrupt_does_not_wait_for_the_answer(store: Neo4jStore) -> None:
+    long = "UNWIND range(1, 100000) AS a UNWIND range(1, 100000) AS b RETURN sum(a * b) AS x"
+    store.query("RETURN 1 AS x")
+    began = time.monotonic()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        store.query(long, timeout_s=60.0)
+    assert time.monotonic() - began < 10
+    running = "SHOW TRANSACTIONS YIELD currentQuery AS text WHERE text STARTS WITH 'UNWIND' RETURN count(*) AS n"
+    while store.query(running)["n"].to_pylist() != [0]:
+        assert time.monotonic() - began < 30, "the server goes on with what nobody waits for"
+        time.sleep(0.2)
 
 
 @pytest.fixture
