@@ -184,15 +184,8 @@ class Asker:
 
     async def _ask(self, chain: Chain) -> Chain:
         request = self._questions.request(chain)
-        while not await self._budget.reserve(request):
-            await asyncio.sleep(_POLL_BUDGET_S)
-            self._check_stopping()
         began = time.monotonic()
-        try:
-            completion = await self._send(request)
-        except (UnitError, PassingProviderError):
-            await self._commits.write(Entry(also=self._budget.release(request)))
-            raise
+        completion = await self._send(request)
         reply = stored_reply(chain.key, completion)
         answered, errors = self._questions.answered(chain, reply)
         run, seconds = self._questions.run, time.monotonic() - began
@@ -205,14 +198,25 @@ class Asker:
     async def _send(self, request: Request) -> Completion:
         attempt = 0
         while True:
+            await self._reserve(request)
             try:
                 return await self._senders.ask(request)
+            except UnitError:
+                await self._commits.write(Entry(also=self._budget.release(request)))
+                raise
             except PassingProviderError as error:
+                given_back = self._budget.release(request, may_be_paid=error.may_be_paid)
+                await self._commits.write(Entry(also=given_back))
                 if attempt == self._config.max_retries:
                     raise
                 await asyncio.sleep(_backoff_s(attempt, error.retry_after_s))
             attempt += 1
             self.counts.retries += 1
+
+    async def _reserve(self, request: Request) -> None:
+        while not await self._budget.reserve(request):
+            await asyncio.sleep(_POLL_BUDGET_S)
+            self._check_stopping()
 
     async def _send_once(self, request: Request) -> Completion:
         estimate, used = n_prompt_tokens(request) + request.max_tokens, 0
@@ -241,7 +245,7 @@ class Asker:
                 f"no answer for unit `{request.unit_id}` within {self._config.timeout_s:g} s; "
                 "raise `timeout_s` or look whether the model is overloaded"
             )
-            raise PassingProviderError(msg) from error
+            raise PassingProviderError(msg, may_be_paid=True) from error
 
     def _check_stopping(self) -> None:
         if self.counts.stopping:

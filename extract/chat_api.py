@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from extract.errors import PassingProviderError, ProviderError, RefusedUnitError, TerminalProviderError, UnitError
-from extract.pace import n_prompt_tokens, n_tokens
+from extract.pace import SCHEMA_INSTRUCTION, n_prompt_tokens, n_tokens
 from extract.provider import Completion, Request
 
 KEY_VARIABLE = "KGLIFT_LLM_API_KEY"
@@ -70,7 +70,7 @@ def chat_body(request: Request, model: str, conceded: Set[str]) -> dict[str, Any
     if "no_schema" not in conceded:
         body["response_format"] = _schema_format(request.schema)
     else:
-        system += f"\nAnswer with one JSON object that fits this JSON schema:\n{json.dumps(request.schema)}"
+        system += SCHEMA_INSTRUCTION + json.dumps(request.schema)
         if "no_json_mode" not in conceded:
             body["response_format"] = {"type": "json_object"}
     limit = "max_completion_tokens" if "max_completion_tokens" in conceded else "max_tokens"
@@ -117,7 +117,7 @@ def completion_of(body: Any, place: str, request: Request) -> Completion:
         return Completion(text, n_prompt, n_written, is_cut_off, is_estimated)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         msg = f"{place} sent an answer without a choice: {json.dumps(body)[:_MAX_CHARS]}; look into the server's log"
-        raise PassingProviderError(msg) from error
+        raise PassingProviderError(msg, may_be_paid=True) from error
 
 
 def refusal(answer: Answer, place: str, model: str, key: str) -> ProviderError | UnitError:

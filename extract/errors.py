@@ -56,10 +56,17 @@ class TerminalProviderError(ProviderError):
 
 
 class PassingProviderError(ProviderError):
-    """Asking again may help: rate limit, time-out, reset, server error."""
+    """Asking again may help: rate limit, time-out, reset, server error.
+
+    Args:
+        message: what is wrong.
+        retry_after_s: how long the server asks to wait.
+        may_be_paid: the request was sent and not refused: the server may have answered it, and charge for it.
+    """
 
     reason = "no_answer"
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = None, *, may_be_paid: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.may_be_paid = may_be_paid

@@ -15,6 +15,10 @@ _CONNECT_S = 15.0
 _IDLE_S = 15.0
 
 
+class NotSentError(OSError):
+    """There is no connection, so nothing was sent."""
+
+
 class Http1:
     """Posts to one URL.
 
@@ -42,8 +46,8 @@ class Http1:
         """Send a body and return the answer; None if that is larger than `most` bytes.
 
         Raises:
-            OSError: if there is no connection, or it breaks off, or what comes is not HTTP.
-            TimeoutError: if no connection is made in 15 s.
+            NotSentError: if no connection is made, or none in 15 s.
+            OSError: if it breaks off, or what comes is not HTTP.
         """
         connection = self._kept() or await self._open()
         try:
@@ -73,9 +77,12 @@ class Http1:
 
     async def _open(self) -> "_Connection":
         secure = ssl.create_default_context() if self._is_secure else None
-        async with asyncio.timeout(_CONNECT_S):
-            loop = asyncio.get_running_loop()
-            _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=secure)
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                loop = asyncio.get_running_loop()
+                _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=secure)
+        except OSError as error:
+            raise NotSentError(str(error) or type(error).__name__) from error
         return connection
 
 

@@ -68,7 +68,7 @@ class OnRay(Provider):
         except self._ray.exceptions.RayActorError as error:
             self._under_way.pop(worker, None)
             msg = f"a Ray worker died while it answered unit `{request.unit_id}`; another one takes its place"
-            raise PassingProviderError(msg) from error
+            raise PassingProviderError(msg, may_be_paid=True) from error
         finally:
             if worker in self._under_way:
                 self._under_way[worker] -= 1

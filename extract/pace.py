@@ -1,10 +1,14 @@
 """How fast to ask."""
 
 import asyncio
+import json
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from extract.provider import Request
 
+SCHEMA_INSTRUCTION = "\nAnswer with one JSON object that fits this JSON schema:\n"
 _BYTES_PER_TOKEN = 3
 
 
@@ -14,8 +18,25 @@ def n_tokens(text: str) -> int:
 
 
 def n_prompt_tokens(request: Request) -> int:
-    """Estimate the tokens that a request makes the model read."""
-    return n_tokens(request.system + request.prompt) + 1
+    """Estimate the tokens that a request makes the model read: its texts, and the reply schema as an instruction."""
+    return n_tokens(request.system + request.prompt) + _schemas.n_tokens(request.schema) + 1
+
+
+class _Schemas:
+    """Measures a schema once; that of a run is the same mapping in every request."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Mapping[str, Any], int] = ({}, 0)
+
+    def n_tokens(self, schema: Mapping[str, Any]) -> int:
+        known, n = self._last
+        if known is not schema:
+            n = n_tokens(SCHEMA_INSTRUCTION + json.dumps(schema)) if schema else 0
+            self._last = schema, n
+        return n
+
+
+_schemas = _Schemas()
 
 
 class Pace:

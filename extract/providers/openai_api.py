@@ -23,6 +23,7 @@ from extract.chat_api import (
 )
 from extract.endpoints import Endpoints
 from extract.errors import PassingProviderError, TerminalProviderError
+from extract.http1 import NotSentError
 from extract.post import Post
 from extract.provider import Completion, Provider, Request
 from kg.errors import ConfigError, did_you_mean
@@ -30,6 +31,7 @@ from kg.errors import ConfigError, did_you_mean
 _MAX_BYTES = 4 * 2**20
 _BYTES_PER_TOKEN = 64
 _PLACE = "\x00the prompt\x00"
+_NOT_SENT = (NotSentError, aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class OpenAIAPI(Provider, name="openai_api"):
@@ -160,10 +162,10 @@ class OpenAIAPI(Provider, name="openai_api"):
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = one_line(str(error) or type(error).__name__, self._key)
             msg = f"cannot reach {self._places[url]}: {said}; check the address and that the server runs"
-            raise PassingProviderError(msg) from error
+            raise PassingProviderError(msg, may_be_paid=not isinstance(error, _NOT_SENT)) from error
         if answer is None:
             msg = f"{self._places[url]} sent more than {most:,} bytes for one reply; look into the server's log"
-            raise PassingProviderError(msg)
+            raise PassingProviderError(msg, may_be_paid=True)
         return answer
 
     def _data(self, request: Request) -> bytes:
@@ -188,7 +190,7 @@ class OpenAIAPI(Provider, name="openai_api"):
             body = _parsed(answer.content)
         except (ValueError, RecursionError) as error:
             msg = f"{place} sent a damaged answer: {clean(str(error))}"
-            raise PassingProviderError(msg) from error
+            raise PassingProviderError(msg, may_be_paid=True) from error
         return completion_of(body, place, request)
 
     def _concede(self, answer: Answer, sent_without: frozenset[str]) -> bool:

@@ -1,6 +1,7 @@
 """A budget is the ledger's: of all processes, methods and steps that pay one model."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from extract.budget import Budget
 from extract.engine import EngineConfig, extract
-from extract.errors import BudgetError
+from extract.errors import BudgetError, PassingProviderError
 from extract.ledger import Ledger
 from extract.ledger_rows import Entry, NewReply, StoredReply, enter_all, open_run, store
 from extract.provider import Completion, Request
-from tests.extract.asking import MoodMethod, moods, scripted
+from extract.providers.openai_api import OpenAIAPI
+from tests.extract.asking import MoodMethod, moods, run, scripted
+from tests.extract.mock_api import mock_api
 from tests.toy import toy_graph
 
 _REQUEST = Request("", "", {}, max_tokens=9)  # may need 10
@@ -94,11 +98,11 @@ def test_without_a_limit_nothing_is_written(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_mood_prompt")
 def test_the_budget_of_two_runs_at_once_is_never_exceeded(tmp_path: Path) -> None:
-    limits = EngineConfig(budget_tokens=500, max_tokens=20)
+    limits = EngineConfig(budget_tokens=570, max_tokens=20)
 
     def ask(_: int) -> None:
         provider = scripted(lambda r: Completion(moods("dark"), 10, 10), latency_s=0.002, max_in_flight=8)
-        with pytest.raises(BudgetError, match="the budget of 500 tokens is spent: 480 are paid"):
+        with pytest.raises(BudgetError, match="the budget of 570 tokens is spent: 480 are paid"):
             extract(MoodMethod(n_units=60), toy_graph(), provider, tmp_path / "ledger", limits)
 
     with ThreadPoolExecutor(2) as pool:
@@ -107,4 +111,59 @@ def test_the_budget_of_two_runs_at_once_is_never_exceeded(tmp_path: Path) -> Non
         assert ledger._all("SELECT * FROM holds", ()) == []
         (run,) = ledger.runs()
         replies, prompt, completion = ledger.paid(run.run)
-    assert (replies, prompt + completion) == (24, 480), "one more might need more than 20"
+    assert (replies, prompt + completion) == (24, 480), "one more might need more than 90"
+
+
+@pytest.mark.usefixtures("_mood_prompt")
+@pytest.mark.parametrize("tokens", [150, 300, 420, 777])
+def test_the_reply_schema_that_is_sent_counts_before_it_is_paid_for(tmp_path: Path, tokens: int) -> None:
+    def charge(request: Request) -> Completion:
+        text = request.system + request.prompt + json.dumps(request.schema)
+        return Completion(moods("dark"), len(text.encode()) // 3, request.max_tokens)
+
+    with pytest.raises(BudgetError, match="is spent"):
+        run(tmp_path, charge, MoodMethod(n_units=60), budget_tokens=tokens, max_tokens=20)
+    with Ledger(tmp_path / "ledger") as ledger:
+        assert sum(ledger.paid(ledger.runs()[0].run)[1:]) <= tokens
+
+
+@pytest.mark.usefixtures("_mood_prompt")
+@pytest.mark.parametrize(("may_be_paid", "n_calls"), [(False, 9), (True, 4)])
+def test_what_was_sent_and_not_answered_stays_counted_and_what_was_refused_does_not(
+    tmp_path: Path, may_be_paid: bool, n_calls: int
+) -> None:
+    most = 200
+    tries = iter([PassingProviderError("gone", 0.001, may_be_paid=may_be_paid)])
+    limits: dict[str, Any] = {"max_in_flight": 1, "max_tokens": most, "budget_tokens": (5 if may_be_paid else 9) * most}
+    provider = scripted(lambda r: next(tries, Completion(moods("dark"), 0, most)))
+
+    def ask() -> None:
+        extract(MoodMethod(), toy_graph(), provider, tmp_path / "ledger", EngineConfig(**limits))
+
+    if may_be_paid:
+        for _ in ("in this run", "and ever after"):
+            with pytest.raises(BudgetError, match=r"600 are paid .*, up to 2\d\d for requests that got no answer, and"):
+                ask()
+    else:
+        ask()
+    assert provider.n_calls == n_calls
+
+
+@pytest.mark.usefixtures("_mood_prompt")
+def test_a_connection_that_breaks_off_may_be_paid_for_and_none_that_was_made_is_not(tmp_path: Path) -> None:
+    async def hang_up(request: Any) -> Any:
+        await request.read()
+        request.transport.abort()
+        return web.Response()
+
+    def ask(url: str) -> PassingProviderError:
+        provider = OpenAIAPI(OpenAIAPI.Config(url, "m"), "key")
+        with pytest.raises(PassingProviderError) as caught:
+            asyncio.run(provider.complete(_REQUEST))
+        return caught.value
+
+    with mock_api(lambda body, n: pytest.fail("never")) as api:
+        api.serve = hang_up  # type: ignore[method-assign]
+        assert ask(api.base_url).may_be_paid
+    assert not ask("http://127.0.0.1:9/v1").may_be_paid
+    assert not ask("http://localhost:9/v1").may_be_paid

@@ -103,10 +103,10 @@ def test_the_budget_is_never_exceeded_and_counts_earlier_runs(tmp_path: Path) ->
     def script(request: Request) -> Completion:
         return Completion(moods("dark"), 10, 10)
 
-    with pytest.raises(BudgetError, match=r"the budget of 100 tokens is spent: 80 are paid .* raise `budget_tokens`"):
-        run(tmp_path, script, budget_tokens=100, max_tokens=20)
+    with pytest.raises(BudgetError, match=r"the budget of 170 tokens is spent: 80 are paid .* raise `budget_tokens`"):
+        run(tmp_path, script, budget_tokens=170, max_tokens=20)
     with pytest.raises(BudgetError, match="80 are paid"):
-        run(tmp_path, script, budget_tokens=100, max_tokens=20)
+        run(tmp_path, script, budget_tokens=170, max_tokens=20)
     result, provider = run(tmp_path, script, budget_tokens=1000, max_tokens=20)
     assert provider.n_calls == 4
     assert result.summary.paid_tokens == 160
@@ -115,11 +115,11 @@ def test_the_budget_is_never_exceeded_and_counts_earlier_runs(tmp_path: Path) ->
 def test_the_budget_in_money_is_never_exceeded_and_counts_earlier_runs(tmp_path: Path) -> None:
     prices = {"prompt_price": 1e5, "completion_price": 1e6, "max_tokens": 12}  # of a million: a reply costs 1 + 10
     script = [Completion(moods("dark"), 10, 10)] * 8
-    spent = r"the budget of 60 is spent: 55 is paid .* next request costs up to 12\.9; .* raise `budget_cost`"
+    spent = r"the budget of 66 is spent: 55 is paid .* next request costs up to 20\.3; .* raise `budget_cost`"
     with pytest.raises(BudgetError, match=spent):
-        run(tmp_path, script, budget_cost=60, **prices)
-    with pytest.raises(BudgetError, match="the budget of 67 is spent: 55 is paid"):
-        run(tmp_path, script, budget_cost=67, **prices)
+        run(tmp_path, script, budget_cost=66, **prices)
+    with pytest.raises(BudgetError, match="the budget of 72 is spent: 55 is paid"):
+        run(tmp_path, script, budget_cost=72, **prices)
     result, provider = run(tmp_path, script, budget_cost=100, **prices)
     assert provider.n_calls == 3
     assert result.summary.paid_cost == pytest.approx(88)

@@ -133,7 +133,7 @@ def test_an_answer_at_the_token_limit_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("usage", "tokens"),
-    [(None, (5, 4)), ((0, 0), (5, 4)), ((7, -3), (7, 4)), (("many", 10**12), (5, 4)), ((7, 2), (7, 2))],
+    [(None, (30, 4)), ((0, 0), (30, 4)), ((7, -3), (7, 4)), (("many", 10**12), (30, 4)), ((7, 2), (7, 2))],
 )
 def test_tokens_that_a_server_does_not_say_are_estimated_and_marked(usage: Any, tokens: tuple[int, int]) -> None:
     (got,), _ = complete(lambda b, n: answer("twelve chars", usage=usage))
@@ -141,8 +141,8 @@ def test_tokens_that_a_server_does_not_say_are_estimated_and_marked(usage: Any, 
 
 
 def test_a_budget_holds_where_a_server_says_no_tokens_and_the_summary_says_so(tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match="the budget of 100 tokens is spent"):
-        run(lambda b, n: answer(moods("dark"), usage=None), tmp_path, budget_tokens=100, max_tokens=20)
+    with pytest.raises(BudgetError, match="the budget of 300 tokens is spent"):
+        run(lambda b, n: answer(moods("dark"), usage=None), tmp_path, budget_tokens=300, max_tokens=20)
     result, _ = run(lambda b, n: answer(moods("dark"), usage=None), tmp_path)
     assert result.summary.estimated_replies == result.summary.paid_replies == len(ITEMS)
     assert result.summary.paid_tokens > len(ITEMS)
