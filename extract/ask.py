@@ -191,7 +191,8 @@ class Asker:
         run, seconds = self._questions.run, time.monotonic() - began
         new = NewReply(reply, run, chain.unit.unit_id, answered.attempts, request.prompt, errors, seconds)
         released = "" if answered.is_open else chain.first_key
-        await self._commits.write(Entry(store=new, release=released, also=self._budget.release(request)))
+        aside = None if answered.is_open or answered.reply else _aside(answered, answered.reason)
+        await self._commits.write(Entry(new, aside, released, also=self._budget.release(request)))
         self._count(completion)
         return answered
 
@@ -273,9 +274,12 @@ class Asker:
                     f"after {self._config.max_retries} retries; every answer so far is kept, run again later"
                 )
                 raise error
-        state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, f"{error.reason}: {error}")
-        await self._commits.write(Entry(settle=state))
+        await self._commits.write(Entry(settle=_aside(chain, f"{error.reason}: {error}")))
         self._finish(chain, was_asked=True)
+
+
+def _aside(chain: Chain, reason: str) -> UnitState:
+    return UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, reason, chain.first_key)
 
 
 def _backoff_s(attempt: int, asked_for_s: float | None) -> float:

@@ -205,7 +205,7 @@ class _Reading:
             self._failed[got + self._way_out(answer)] += is_first
             return chain, None
         self._set_aside += is_first
-        state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, why)
+        state = UnitState(chain.unit.unit_id, 0, SET_ASIDE, chain.attempts, why, chain.first_key)
         return chain._replace(is_open=False), settle_units(run.questions.run, [state])
 
     def _never_taken(self, answer: Answer) -> str | None:

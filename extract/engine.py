@@ -176,7 +176,7 @@ class StepRun:
             reason = stored.reason if stored is not None and chain.is_open else chain.reason
             outcome.set_aside.add([Rejected(reason.partition(":")[0], unit.unit_id)])
             outcome.counts[SET_ASIDE] += 1
-            return UnitState(unit.unit_id, place, SET_ASIDE, chain.attempts, reason)
+            return UnitState(unit.unit_id, place, SET_ASIDE, chain.attempts, reason, chain.first_key)
         try:
             facts = self.method.facts(chain.parsed, unit, self.graph)
         except Exception as error:
@@ -186,7 +186,8 @@ class StepRun:
         n_facts, n_rejected = fragment.add(chain, facts)
         state = DONE if n_facts else REJECTED if n_rejected else EMPTY
         outcome.counts[state] += 1
-        return UnitState(unit.unit_id, place, state, chain.attempts, "" if n_facts else f"{n_rejected} parts rejected")
+        reason = "" if n_facts else f"{n_rejected} parts rejected"
+        return UnitState(unit.unit_id, place, state, chain.attempts, reason, chain.first_key)
 
     def _summary(self, fragment: Fragment, outcome: "_Outcome", asked: Asked) -> Summary:
         replies, prompt_tokens, completion_tokens = self.ledger.paid(self.questions.run)

@@ -41,6 +41,13 @@ _ATTEMPTS = f"""CASE WHEN state = '{PENDING}' THEN (
     SELECT count(*) FROM replies WHERE replies.run = units.run AND replies.unit_id = units.unit_id AND is_retired = 0
 ) ELSE attempts END"""  # a pending unit's replies are counted when somebody looks, not as they come
 
+_RETIRE = """
+WITH aside AS (SELECT run, unit_id, first_key FROM units WHERE run = ? AND state = ?)
+UPDATE replies SET is_retired = 1 WHERE errors != '[]' AND is_retired = 0 AND (run, unit_id) IN (
+    SELECT run, unit_id FROM aside
+    UNION SELECT run, unit_id FROM replies WHERE is_retired = 0 AND key IN (SELECT first_key FROM aside)
+)"""
+
 
 class Ledger:
     """A ledger file, opened for one extraction.
@@ -140,16 +147,14 @@ class Ledger:
     def retire(self, run: str) -> int:
         """Let the set-aside units of a run be asked afresh: their refused replies stay but no longer count.
 
+        So do those that another run paid for, or another unit: a unit that asks the same has the same replies.
+
         Returns:
             The number of units that the next run asks again.
         """
 
         def operation(connection: sqlite3.Connection) -> int:
-            chosen = "SELECT unit_id FROM units WHERE run = ? AND state = ?"
-            connection.execute(
-                f"UPDATE replies SET is_retired = 1 WHERE run = ? AND errors != '[]' AND unit_id IN ({chosen})",
-                (run, run, SET_ASIDE),
-            )
+            connection.execute(_RETIRE, (run, SET_ASIDE))
             reset = "UPDATE units SET state = ?, attempts = 0, reason = '' WHERE run = ? AND state = ?"
             return connection.execute(reset, (PENDING, run, SET_ASIDE)).rowcount
 
@@ -199,7 +204,7 @@ class Ledger:
             raise LedgerError(msg) from error
 
     def _states(self, where: str, values: tuple[str, ...]) -> list[UnitState]:
-        rows = self._all(f"SELECT unit_id, place, state, {_ATTEMPTS}, reason FROM units {where}", values)
+        rows = self._all(f"SELECT unit_id, place, state, {_ATTEMPTS}, reason, first_key FROM units {where}", values)
         return [UnitState(*row) for row in rows]
 
     def _all(self, statement: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:

@@ -2,14 +2,16 @@
 
 import os
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
 from extract.errors import LedgerError
 
-LEDGER_VERSION = 2
+LEDGER_VERSION = 3
 _APPLICATION_ID = 0x6B676C66
 _BUSY_S = 60.0
+_POLL_S = 0.01
 _CACHE_KIB = 16_384
 _LOG_PAGES = 50_000
 _TABLES = """
@@ -38,6 +40,7 @@ CREATE TABLE holds (
     runner TEXT PRIMARY KEY, model TEXT NOT NULL, n_prompt_tokens INTEGER NOT NULL, n_completion_tokens INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
+_SINCE_VERSION_3 = "ALTER TABLE units ADD COLUMN first_key TEXT NOT NULL DEFAULT ''"
 
 
 def check_place(path: Path) -> None:
@@ -70,16 +73,30 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     if _version(connection, path) < LEDGER_VERSION:
         connection.execute("BEGIN IMMEDIATE")
         version = _version(connection, path)  # another process may have been faster
-        for since, statements in ((1, _TABLES), (2, _SINCE_VERSION_2)):
+        for since, statements in ((1, _TABLES), (2, _SINCE_VERSION_2), (3, _SINCE_VERSION_3)):
             for statement in filter(str.strip, statements.split(";") if version < since else ()):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {LEDGER_VERSION}")
         connection.execute("COMMIT")
-    connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")  # `flush` comes first; whoever commits never waits
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Let the file have a log; SQLite by itself does not wait for others who open it at the same time."""
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
+        else:
+            return
 
 
 def flush(path: Path) -> None:
@@ -101,6 +118,7 @@ def flush(path: Path) -> None:
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
     """Return the version of a ledger; 0 for a file that is empty."""
+    n_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]  # first: another may make them
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if application == _APPLICATION_ID:
@@ -111,7 +129,7 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
             )
             raise LedgerError(msg)
         return version
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if n_tables:
         msg = f"`{path}` is a database of something else, no ledger; choose another path"
         raise LedgerError(msg)
     return 0

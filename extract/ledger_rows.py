@@ -62,13 +62,23 @@ class Run:
 
 @dataclass(frozen=True)
 class UnitState:
-    """Where a unit stands; `reason` says why it is not done."""
+    """Where a unit stands.
+
+    Attributes:
+        unit_id: the unit.
+        place: among the units of its run.
+        state: one of `STATES`.
+        attempts: replies so far.
+        reason: why it is not done.
+        first_key: address of its first question, once that is known.
+    """
 
     unit_id: str
     place: int
     state: str
     attempts: int
     reason: str
+    first_key: str = ""
 
 
 class Claim(NamedTuple):
@@ -106,10 +116,10 @@ def open_run(run: str, method: str, prompt: tuple[str, str], model: str, paramet
 
 def enter_units(run: str, places: Iterable[tuple[str, int]]) -> Operation[None]:
     """Enter units as pending; a unit that is known keeps its state."""
-    rows = [(run, unit_id, place, PENDING, 0, "") for unit_id, place in places]
+    rows = [(run, unit_id, place, PENDING, 0, "", "") for unit_id, place in places]
     return lambda c: _execute_many(
         c,
-        "INSERT INTO units VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run, unit_id) DO UPDATE SET place = excluded.place",
+        "INSERT INTO units VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, unit_id) DO UPDATE SET place = excluded.place",
         rows,
     )
 
@@ -236,8 +246,8 @@ def store_all(connection: sqlite3.Connection, replies: Sequence[NewReply]) -> No
 
 
 def _settle_all(connection: sqlite3.Connection, run: str, states: Iterable[UnitState]) -> None:
-    rows = [(s.state, s.attempts, s.reason, run, s.unit_id) for s in states]
-    statement = "UPDATE units SET state = ?, attempts = ?, reason = ? WHERE run = ? AND unit_id = ?"
+    rows = [(s.state, s.attempts, s.reason, s.first_key, run, s.unit_id) for s in states]
+    statement = "UPDATE units SET state = ?, attempts = ?, reason = ?, first_key = ? WHERE run = ? AND unit_id = ?"
     connection.executemany(statement, rows)
 
 

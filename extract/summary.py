@@ -51,7 +51,8 @@ class Summary:
         prompt_tokens: read in this run.
         completion_tokens: written in this run.
         cost: of this run, in the currency of the configured prices.
-        paid_replies: replies behind the result, of all runs.
+        paid_replies: replies that this run has paid for, in all processes and on all days; a reply that another run
+            had paid for counts there alone.
         estimated_replies: those of them whose tokens are estimated from their length, since the server did not say.
         paid_tokens: their prompt and completion tokens.
         paid_cost: their cost.

@@ -5,6 +5,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from extract.providers.scripted import Scripted
 from extract.template import parse_prompt
 from kg.errors import ConfigError, LeakError, SchemaError
 from kg.graph import Graph, concat
-from tests.extract.asking import MoodMethod, check_totals, moods, prompt, run, scripted
+from tests.extract.asking import PROMPT, MoodMethod, check_totals, moods, prompt, run, scripted
 from tests.toy import ITEMS, toy_graph
 
 pytestmark = pytest.mark.usefixtures("_mood_prompt")
@@ -124,6 +125,21 @@ def test_set_aside_units_can_be_retried(tmp_path: Path) -> None:
     result, provider = run(tmp_path, lambda r: moods("dark"), max_units=2)
     assert (result.summary.done, provider.n_calls) == (2, 2)
     assert result.summary.paid_replies == 8
+
+
+def test_a_unit_whose_refused_replies_an_earlier_run_paid_for_can_be_retried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n, prompt in enumerate((PROMPT, replace(PROMPT, sha="of the same text, written otherwise"))):
+        monkeypatch.setattr("extract.engine.load_prompt", lambda stem, prompt=prompt: prompt)
+        result, provider = run(tmp_path, lambda r: "no" if r.unit_id == "item:2" else moods("dark"), max_units=2)
+        assert (result.summary.set_aside, provider.n_calls) == (1, 0 if n else 4)
+    with Ledger(tmp_path / "ledger") as ledger:
+        first, second = (one.run for one in ledger.runs())
+        assert ledger.retire(second) == 1
+        assert ledger.paid(first)[0] == 4
+    result, provider = run(tmp_path, lambda r: moods("dark"), max_units=2)
+    assert (result.summary.done, provider.n_calls) == (2, 1)
 
 
 def test_a_changed_prompt_asks_again_and_keeps_the_old_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,7 @@ def test_a_ledger_of_version_1_keeps_its_replies_and_learns_what_is_new(tmp_path
         ledger.write(store(reply()))
     with sqlite3.connect(tmp_path / "ledger") as connection:
         connection.executescript("DROP TABLE holds; ALTER TABLE replies DROP COLUMN is_estimated")
+        connection.executescript("ALTER TABLE units DROP COLUMN first_key")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     with Ledger(tmp_path / "ledger") as ledger:
@@ -155,3 +157,10 @@ def test_a_runner_elsewhere_lives_as_long_as_it_says_so() -> None:
     assert Runner.parse(str(far)) == far
     assert far.is_alive(time.time())
     assert not far.is_alive(time.time() - STALE_S - 1)
+
+
+def test_a_new_ledger_can_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for n in range(30):
+            for opened in [pool.submit(Ledger, tmp_path / str(n)) for _ in range(4)]:
+                opened.result().close()
