@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 
 from extract.budget import Budget
 from extract.chain import Chain, Questions, stored_reply
@@ -28,6 +28,9 @@ _LONGEST_BACKOFF_S = 60.0
 _POLL_S = 0.05
 _POLL_BUDGET_S = 0.2
 _PULSE_S = 1.0
+_TELL_EVERY = 20
+_LONG_WAIT_S = 30.0
+_MAX_CHARS = 100
 _GIVE_UP_AFTER = 3
 _MOST_AHEAD = 64
 
@@ -45,6 +48,7 @@ class Asked:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     failures_in_a_row: int = 0
+    invalid_in_a_row: int = 0
     seconds: float = 0.0
     stopping: bool = field(default=False, repr=False)
 
@@ -80,13 +84,14 @@ class Asker:
         self._commits = Commits(ledger, questions.run)
         self._budget = Budget(config, questions.model, ledger.runner, self._commits.write)
         self._ahead: asyncio.Queue[tuple[Chain, Claim | None] | None] = asyncio.Queue(_MOST_AHEAD)
+        self._waits_for = ""
         self.counts = Asked()
 
     async def run(self, units: Iterator[Unit], total: int, progress: Progress) -> None:
         """Ask until every unit has a valid reply or is set aside.
 
         Raises:
-            TerminalProviderError: asking cannot go on; what was answered is kept.
+            TerminalProviderError: asking cannot go on, or nothing valid comes; what was answered is kept.
             PassingProviderError: the provider failed again and again; what was answered is kept.
             BudgetError: the budget is spent; what was answered is kept.
             PromptError: a unit's variables do not fit the template.
@@ -128,11 +133,13 @@ class Asker:
         await self._provider.close()
 
     async def _pulse(self) -> None:
-        """Say once a second that this process lives, and flush what it stored."""
-        while True:
+        """Say once a second that this process lives, and flush what it stored; say now and then what it waits for."""
+        for n in count():
             await asyncio.sleep(_PULSE_S)
             await self._commits.write(Entry(is_beat=True))
             await asyncio.to_thread(self._ledger.sync)
+            if self._waits_for and n % _TELL_EVERY == 0:
+                self._tell()
 
     async def _feed(self, chains: Iterator[Chain]) -> None:
         """Hand the units to the workers; the right to ask the open ones is taken for some in one transaction."""
@@ -176,6 +183,8 @@ class Asker:
                 was_asked = True
                 chain = await self._ask(chain)
             self._finish(chain, was_asked)
+            if was_asked:
+                self._watch(chain)
         except (UnitError, PassingProviderError) as error:
             await self._set_aside(chain, error)
         finally:
@@ -233,6 +242,9 @@ class Asker:
         except PassingProviderError as error:
             if error.retry_after_s:
                 self._pace.pause(error.retry_after_s)
+                if error.retry_after_s > _LONG_WAIT_S:
+                    self._waits_for = str(error)[:_MAX_CHARS]
+                    self._tell()
             raise
         finally:
             self._pace.give_back(estimate - used)
@@ -263,7 +275,30 @@ class Asker:
         self.counts.asked += was_asked
         self.counts.cached += not was_asked
         self.counts.set_aside += chain.reply is None
-        self._progress(self.counts.finished, self._total, self.counts.note())
+        self._tell()
+
+    def _tell(self) -> None:
+        note = self.counts.note()
+        if self._waits_for:
+            if left_s := self._pace.pause_s:
+                note = f"waiting {left_s:,.0f} s more, as {self._waits_for}; Ctrl-C loses nothing; {note}"
+            else:
+                self._waits_for = ""
+        self._progress(self.counts.finished, self._total, note)
+
+    def _watch(self, chain: Chain) -> None:
+        """End the run where too many units in a row got no valid reply."""
+        counts, most = self.counts, self._config.give_up_after
+        counts.invalid_in_a_row = 0 if chain.reply is not None else counts.invalid_in_a_row + 1
+        if counts.invalid_in_a_row == most:
+            counts.stopping = True
+            unit = chain.unit.unit_id
+            msg = (
+                f"{most} units in a row got no valid reply, `{unit}` last ({chain.reason}); see what the model says: "
+                f"`kglift extract show {unit} --ledger {self._ledger.path}`. Every reply is kept; run again to go "
+                "on, with a higher `give_up_after` if so many are to be expected; `kglift extract retry` reopens those"
+            )
+            raise TerminalProviderError(msg)
 
     async def _set_aside(self, chain: Chain, error: UnitError | PassingProviderError) -> None:
         """Put a unit aside that cannot be answered, or end the run where it is the provider that cannot answer."""

@@ -238,12 +238,7 @@ def _completion(result: dict[str, Any], request: Request) -> Completion | str:
 
 
 def _open_chains(run: StepRun) -> Iterator[Chain]:
-    """Yield what a batch can ask: a unit that was set aside waits for `retry`."""
-    for chain in run.chains():
-        if chain.is_open:
-            stored = run.ledger.unit(run.questions.run, chain.unit.unit_id)
-            if stored is None or stored.state != SET_ASIDE:
-                yield chain
+    return (chain for chain in run.chains() if chain.is_open)
 
 
 def _index(results: BinaryIO, path: Path) -> dict[str, int]:

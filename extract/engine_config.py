@@ -6,6 +6,7 @@ from kg.errors import ConfigError
 
 _ABOVE_ZERO = (
     *("max_attempts", "max_tokens", "max_in_flight", "requests_per_minute", "tokens_per_minute", "timeout_s"),
+    "give_up_after",
 )
 _FROM_ZERO = (
     *("max_units", "temperature", "max_retries", "budget_tokens", "budget_cost", "prompt_price", "completion_price"),
@@ -19,6 +20,9 @@ class EngineConfig:
     Attributes:
         max_units: ask the first so many units only; None = all.
         max_attempts: replies asked for, valid or not, before a unit is set aside.
+        give_up_after: so many units in a row that are set aside for invalid replies, with no valid one between, end the
+            run: something is wrong with the endpoint, the model or the prompt. Every reply is kept. The default is far
+            beyond what a weak model comes to by chance.
         max_tokens: upper bound of a reply.
         temperature: 0 = greedy.
         seed: passed on where the provider takes one.
@@ -39,6 +43,7 @@ class EngineConfig:
 
     max_units: int | None = None
     max_attempts: int = 3
+    give_up_after: int = 50
     max_tokens: int = 1024
     temperature: float = 0.0
     seed: int = 0

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from extract.claims import Runner
-from extract.errors import LedgerError
+from extract.errors import LedgerError, RefusedUnitError, UnitError
 from extract.ledger_file import check_place, connect, flush, prepare
 from extract.ledger_rows import (
     PENDING,
@@ -41,6 +41,7 @@ _ATTEMPTS = f"""CASE WHEN state = '{PENDING}' THEN (
     SELECT count(*) FROM replies WHERE replies.run = units.run AND replies.unit_id = units.unit_id AND is_retired = 0
 ) ELSE attempts END"""  # a pending unit's replies are counted when somebody looks, not as they come
 
+_NEVER = (UnitError.reason, RefusedUnitError.reason)
 _RETIRE = """
 WITH aside AS (SELECT run, unit_id, first_key FROM units WHERE run = ? AND state = ?)
 UPDATE replies SET is_retired = 1 WHERE errors != '[]' AND is_retired = 0 AND (run, unit_id) IN (
@@ -108,6 +109,11 @@ class Ledger:
     def units(self, run: str, state: str) -> list[UnitState]:
         """Return the units of a run that are in one state, in order."""
         return self._states("WHERE run = ? AND state = ? ORDER BY place", (run, state))
+
+    def never_asked(self, run: str) -> dict[str, str]:
+        """Return the units of a run that the model cannot take, with the reasons; they wait for `retire`."""
+        aside = self.units(run, SET_ASIDE)
+        return {unit.unit_id: unit.reason for unit in aside if unit.reason.partition(":")[0] in _NEVER}
 
     def counts(self, run: str) -> dict[str, int]:
         """Return the number of units of a run in each state."""

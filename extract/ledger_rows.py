@@ -119,7 +119,8 @@ def enter_units(run: str, places: Iterable[tuple[str, int]]) -> Operation[None]:
     rows = [(run, unit_id, place, PENDING, 0, "", "") for unit_id, place in places]
     return lambda c: _execute_many(
         c,
-        "INSERT INTO units VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, unit_id) DO UPDATE SET place = excluded.place",
+        "INSERT INTO units VALUES (?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (run, unit_id) DO UPDATE SET place = excluded.place",
         rows,
     )
 

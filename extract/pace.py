@@ -69,3 +69,8 @@ class Pace:
     def pause(self, seconds: float) -> None:
         """Let no request start for some seconds."""
         self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+
+    @property
+    def pause_s(self) -> float:
+        """How long no request starts from now."""
+        return max(0.0, self._paused_until - time.monotonic())

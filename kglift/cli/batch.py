@@ -12,7 +12,7 @@ from kglift.plan import Asking
 
 BatchFile = Annotated[Path, typer.Option("--file", metavar="FILE.jsonl", help="The batch file, or its results.")]
 _PROVIDER = "openai_api"
-_END = "no question is open in any step; `kglift extract` makes the facts, and asks only what was set aside"
+_END = "no question is open in any step; `kglift extract` makes the facts"
 
 
 def register(app: typer.Typer) -> None:

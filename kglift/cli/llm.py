@@ -63,6 +63,7 @@ def extract(
     Stop it when you like: answers that came are kept in the ledger and are not asked for again. The exit status is 3 if
     the facts were written but units had to be set aside.
     """
+    from extract.errors import PassingProviderError
     from kg.files import write_graph
     from kglift.asking import ask
     from kglift.settings import LOCAL_MODEL, needs_local_model
@@ -84,7 +85,10 @@ def extract(
         if (share := found.summary.ungrounded_share) is not None:
             say(f"{share:.0%} of the names that it looked up in the catalogue were rejected: absent or ambiguous")
     if found.summary.set_aside:
-        say(f"units set aside: {found.summary.set_aside}; `kglift extract status` names them, `retry` reopens them")
+        unanswered = PassingProviderError.reason in found.summary.set_aside_reasons
+        again = " (the next run asks those again that got no answer at all)" if unanswered else ""
+        count = found.summary.set_aside
+        say(f"units set aside: {count}; `kglift extract status` names them, `retry` reopens them{again}")
         raise typer.Exit(UNITS_SET_ASIDE)
 
 

@@ -130,8 +130,8 @@ def test_set_aside_units_can_be_retried(tmp_path: Path) -> None:
 def test_a_unit_whose_refused_replies_an_earlier_run_paid_for_can_be_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for n, prompt in enumerate((PROMPT, replace(PROMPT, sha="of the same text, written otherwise"))):
-        monkeypatch.setattr("extract.engine.load_prompt", lambda stem, prompt=prompt: prompt)
+    for n, asked in enumerate((PROMPT, replace(PROMPT, sha="of the same text, written otherwise"))):
+        monkeypatch.setattr("extract.engine.load_prompt", lambda stem, asked=asked: asked)
         result, provider = run(tmp_path, lambda r: "no" if r.unit_id == "item:2" else moods("dark"), max_units=2)
         assert (result.summary.set_aside, provider.n_calls) == (1, 0 if n else 4)
     with Ledger(tmp_path / "ledger") as ledger:

@@ -68,8 +68,17 @@ def test_a_poison_unit_is_set_aside_where_others_are_answered(tmp_path: Path) ->
         "too_large": ("item:5",),
     }
     check_totals(result)
+    again, provider = run(tmp_path, lambda r: moods("dark"))
+    assert [request.unit_id for request in provider.requests] == ["item:4"], "what cannot be answered waits for `retry`"
+    assert {k: r.examples for k, r in again.summary.set_aside_reasons.items()} == {
+        "filtered": ("item:6",),
+        "too_large": ("item:5",),
+    }
+    check_totals(again)
+    with Ledger(tmp_path / "ledger") as ledger:
+        assert ledger.retire(ledger.runs()[0].run) == 2
     healed, provider = run(tmp_path, lambda r: moods("dark"))
-    assert (healed.summary.done, provider.n_calls) == (8, 3)
+    assert (healed.summary.done, provider.n_calls) == (8, 2)
 
 
 def test_a_provider_that_stops_answering_ends_the_run_and_keeps_the_answers(tmp_path: Path) -> None:
@@ -188,3 +197,45 @@ def test_tasks_that_write_in_one_round_share_a_commit(tmp_path: Path, monkeypatc
     result = extract(MoodMethod(n_units=512), toy_graph(), provider, tmp_path / "ledger")
     assert result.summary.done == 512
     assert next(n_commits) < 512, "each unit claims, stores and gives back: one by one, 1,024 commits"
+
+
+def test_units_without_a_valid_reply_in_a_row_end_the_run_and_lose_nothing(tmp_path: Path) -> None:
+    def script(request: Request) -> str:
+        return moods("dark") if int(request.unit_id[5:]) < 9 else '{"mood": "dark"}'
+
+    limits = {"max_in_flight": 2, "max_attempts": 2}
+    said = r"5 units in a row got no valid reply, `unit:\d+` last \(invalid_reply\); .* extract show unit:\d+ --l"
+    with pytest.raises(TerminalProviderError, match=said):
+        run(tmp_path, script, MoodMethod(n_units=300), give_up_after=5, **limits)
+    with Ledger(tmp_path / "ledger") as ledger:
+        found = ledger.runs()[0].run
+        n_paid, n_aside = ledger.paid(found)[0], ledger.counts(found)["set_aside"]
+        assert 9 + 2 * 5 <= n_paid <= 9 + 2 * 5 + 4
+        assert 5 <= n_aside <= 7
+        assert ledger.retire(found) == n_aside, "no run has to end well before"
+    result, provider = run(tmp_path, lambda r: moods("dark"), MoodMethod(n_units=30), **limits)
+    assert (result.summary.done, provider.n_calls) == (30, 30 - 9)
+
+
+def test_one_valid_reply_between_lets_a_run_go_on(tmp_path: Path) -> None:
+    def script(request: Request) -> str:
+        return moods("dark") if int(request.unit_id[5:]) % 5 == 0 else "no"
+
+    result, _ = run(tmp_path, script, MoodMethod(n_units=60), max_in_flight=1, give_up_after=10)
+    assert (result.summary.done, result.summary.set_aside) == (12, 48)
+
+
+def test_a_long_wait_that_a_server_asks_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extract.ask._LONG_WAIT_S", 0.5)
+    monkeypatch.setattr("extract.ask._PULSE_S", 0.1)
+    tries, told = count(), list[str]()
+
+    def script(request: Request) -> str | Exception:
+        return PassingProviderError("http://x says 429: slow down", 0.8) if next(tries) == 0 else moods("dark")
+
+    extract(
+        *(MoodMethod(), toy_graph(), scripted(script), tmp_path / "ledger", EngineConfig(max_in_flight=1)),
+        progress=lambda done, total, note="": told.append(note),
+    )
+    assert "waiting 1 s more, as http://x says 429: slow down; Ctrl-C loses nothing" in told[0]
+    assert "waiting" not in told[-1]
