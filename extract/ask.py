@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
+from shlex import quote
 
 from extract.budget import Budget
 from extract.chain import Chain, Questions, stored_reply
@@ -293,10 +294,11 @@ class Asker:
         if counts.invalid_in_a_row == most:
             counts.stopping = True
             unit = chain.unit.unit_id
+            command = f"kglift extract show {quote(unit)} --ledger {quote(str(self._ledger.path))}"
             msg = (
                 f"{most} units in a row got no valid reply, `{unit}` last ({chain.reason}); see what the model says: "
-                f"`kglift extract show {unit} --ledger {self._ledger.path}`. Every reply is kept; run again to go "
-                "on, with a higher `give_up_after` if so many are to be expected; `kglift extract retry` reopens those"
+                f"`{command}`. Every reply is kept; run again to go on, with a higher "
+                "`give_up_after` if so many are to be expected; `kglift extract retry` reopens those"
             )
             raise TerminalProviderError(msg)
 

@@ -164,7 +164,7 @@ def survive(steps: list[Step], folder: Path, n_units: int, seed: int) -> None:
     for place, step in enumerate(steps):
         share = n_units // len(steps) + (place < n_units % len(steps))
         provider = Damaged(seed + place, step.replies, others)
-        method, config = Repeated(step.method, share), EngineConfig(max_attempts=1)
+        method, config = Repeated(step.method, share), EngineConfig(max_attempts=1, give_up_after=1_000)
         result = extract(method, step.graph, provider, folder / str(place), config)
         check_totals(result)
         assert result.summary.total == result.summary.calls == provider.n_answers == share

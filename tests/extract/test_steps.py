@@ -66,12 +66,12 @@ def test_one_budget_holds_for_all_steps(tmp_path: Path) -> None:
         return Completion(moods("new1", "new2") if request.prompt.startswith("Item item:") else moods("calm"), 10, 10)
 
     limits = {"max_tokens": 12, "max_in_flight": 1}
-    with pytest.raises(BudgetError, match="the budget of 190 tokens is spent: 180 are paid"):
+    with pytest.raises(BudgetError, match="the budget of 260 tokens is spent: 180 are paid"):
         extract_steps(
-            _First(), toy_graph(), scripted(script), tmp_path / "l", EngineConfig(budget_tokens=190, **limits)
+            _First(), toy_graph(), scripted(script), tmp_path / "l", EngineConfig(budget_tokens=260, **limits)
         )
     result = extract_steps(
-        _First(), toy_graph(), scripted(script), tmp_path / "l", EngineConfig(budget_tokens=202, **limits)
+        _First(), toy_graph(), scripted(script), tmp_path / "l", EngineConfig(budget_tokens=280, **limits)
     )
     assert (result.summary.calls, result.summary.paid_tokens) == (1, 200)
 
