@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import ladybug
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from db.errors import DbError, QueryError, StoreFormatError, StoreWriteError
-from db.ladybug_file import LadybugConfig, LadybugFile, one_line
+from db.ladybug_file import LadybugConfig, LadybugFile, has_store, no_store, one_line
 from db.ladybug_read import read_tables
 from db.merge import delta, digest_key
 from db.model import STORE_FORMAT, STORE_VERSION, delete_statements, graph_of, stored_tables
@@ -134,10 +134,10 @@ class LadybugStore(GraphStore, name="ladybug"):
         with self._reading() as connection:
             connection.set_query_timeout(max(1, int(timeout_s * 1000)))
             if not write:
-                return _answer(connection, cypher, parameters or {}, timeout_s).slice(0, max_rows)
+                return _answer(connection, cypher, parameters or {}, timeout_s, max_rows)
         with self._transaction() as connection:
             connection.set_query_timeout(max(1, int(timeout_s * 1000)))
-            return _answer(connection, cypher, parameters or {}, timeout_s).slice(0, max_rows)
+            return _answer(connection, cypher, parameters or {}, timeout_s, max_rows)
 
     def neighbours(self, entity_id: str, *, limit: int = 100) -> pa.Table:
         """Return the facts around one entity or hyperedge, as `GraphStore.neighbours`."""
@@ -162,26 +162,22 @@ class LadybugStore(GraphStore, name="ladybug"):
         if not self.path.exists():
             msg = f"there is no store at `{self.path}`; write a graph first: python -m db load DIR --path {self.path}"
             raise StoreFormatError(msg)
-        with self.file.alone(), ExitStack() as held:
-            try:
-                database = held.enter_context(self.file.opened(read_only=True))
-            except DbError as error:
-                if "checkpoint recovery is pending" not in str(error):
-                    raise
-                with self._transaction():
-                    pass  # a killed writer left a finished transaction: opening the file for writing applies it
-                database = held.enter_context(self.file.opened(read_only=True))
-            connection = held.enter_context(closing(ladybug.Connection(database)))
+        with (
+            self.file.alone(),
+            self.file.opened(read_only=True) as database,
+            closing(ladybug.Connection(database)) as connection,
+        ):
             self._check_version(connection)
             yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
+        is_new = not self.path.exists()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with (
                 self.file.alone(),
-                self.file.opened(read_only=False) as database,
+                self.file.opened_to_write() as database,
                 closing(ladybug.Connection(database)) as connection,
             ):
                 connection.execute("BEGIN TRANSACTION")
@@ -193,28 +189,26 @@ class LadybugStore(GraphStore, name="ladybug"):
                 raise
             # LadybugDB may say that what it committed will be recovered; on a full disk it is not, so that is left out
             text = one_line(error).rpartition("recovered on restart: ")[2]
-            msg = f"cannot write `{self.path}`: {text}; what was there is whole. Free some space and write it again"
+            state = "nothing was there before" if is_new else self._state()
+            msg = f"cannot write `{self.path}`: {text}; {state}. Free some space and write it again"
             raise StoreWriteError(msg) from error
 
+    def _state(self) -> str:
+        try:
+            with self._reading():
+                return "what was there is whole"
+        except DbError as error:
+            return f"what was there cannot be seen now ({error})"
+
     def _check_version(self, connection: Any, *, create: bool = False) -> None:
-        tables = _answer(connection, "CALL show_tables() RETURN name", {})["name"].to_pylist()
-        if not tables and create:
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            about = {"format": STORE_FORMAT, "version": STORE_VERSION}
-            connection.execute("CREATE (:KgliftStore {format: $format, version: $version})", about)
+        if has_store(connection, self.path):
             return
-        if "KgliftStore" not in tables:
-            what = f"other tables ({', '.join(sorted(tables)[:5])})" if tables else "nothing yet"
-            msg = f"`{self.path}` holds {what} and no kglift store; give another path, or write a graph to a new one"
-            raise StoreFormatError(msg)
-        version = _answer(connection, "MATCH (s:KgliftStore) RETURN s.version AS version", {})["version"].to_pylist()
-        if version != [STORE_VERSION]:
-            msg = (
-                f"`{self.path}` has store version {', '.join(map(str, version))}, this kglift reads {STORE_VERSION}; "
-                "load the graph directory into a new store, or use the kglift that wrote this one"
-            )
-            raise StoreFormatError(msg)
+        if not create:
+            raise no_store(self.path, "nothing yet")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        about = {"format": STORE_FORMAT, "version": STORE_VERSION}
+        connection.execute("CREATE (:KgliftStore {format: $format, version: $version})", about)
 
 
 def _read_tables(connection: Any) -> dict[str, pa.Table]:
@@ -262,11 +256,21 @@ def _copy(connection: Any, table: str, rows: pa.Table, options: str = "") -> Non
         connection.execute(f"COPY {table} FROM $rows{options}", {"rows": rows.combine_chunks()})
 
 
-def _answer(connection: Any, cypher: str, parameters: Mapping[str, Any], timeout_s: float | None = None) -> pa.Table:
+def _answer(
+    connection: Any,
+    cypher: str,
+    parameters: Mapping[str, Any],
+    timeout_s: float | None = None,
+    max_rows: int | None = None,
+) -> pa.Table:
     try:
         # A parameter of our own makes ladybug prepare the text: one statement only, and every $name must be given.
         result = connection.execute(cypher, {**parameters, "kglift_prepares_this": True})
-        return result.get_as_arrow() if result.get_column_names() else pa.table({})
+        names = result.get_column_names()
+        if twice := [name for name in names if names.count(name) > 1]:
+            msg = f"two columns are called `{twice[0]}`; give each a name of its own, e.g. {twice[0]} AS other"
+            raise QueryError(msg)
+        return result.get_as_arrow().slice(0, max_rows) if names else pa.table({})
     except RuntimeError as error:
         text = one_line(error)
         if "Interrupted" in text:

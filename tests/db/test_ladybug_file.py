@@ -4,8 +4,10 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import ladybug
 import pytest
 
 from db.errors import StoreFormatError, StoreUnreachableError, StoreWriteError
@@ -41,12 +43,23 @@ def test_what_cannot_be_restored_changes_nothing(store: LadybugStore, tmp_path: 
     (tmp_path / "notes.txt").write_text("hello " * 2000)
     with pytest.raises(StoreFormatError, match=r"notes\.txt` is no LadybugDB file"):
         store.file.restore(tmp_path / "notes.txt", overwrite=True)
+    foreign = tmp_path / "foreign.lbug"
+    with closing(ladybug.Database(foreign)) as database, closing(ladybug.Connection(database)) as connection:
+        connection.execute("CREATE NODE TABLE City(name STRING PRIMARY KEY)")
+    with pytest.raises(StoreFormatError, match=r"foreign\.lbug` holds other tables \(City\) and no kglift store"):
+        store.file.restore(foreign, overwrite=True)
+    ladybug.Database(tmp_path / "empty.lbug").close()
+    with pytest.raises(StoreFormatError, match=r"empty\.lbug` holds nothing yet and no kglift store"):
+        store.file.restore(tmp_path / "empty.lbug", overwrite=True)
     with pytest.raises(StoreFormatError, match="there is no dump `.*nowhere`"):
         store.file.restore(tmp_path / "nowhere", overwrite=True)
     assert store.read().equals(toy_graph())
     with pytest.raises(StoreFormatError, match="there is no store at .*nowhere` to dump"):
         LadybugStore(LadybugConfig(tmp_path / "nowhere")).file.dump(tmp_path / "kept")
     assert not (tmp_path / "nowhere").exists()
+    store.file.dump(tmp_path / "kept")
+    with pytest.raises(StoreWriteError, match=r"cannot write .*notes\.txt/new\.lbug"):
+        LadybugStore(LadybugConfig(tmp_path / "notes.txt" / "new.lbug")).file.restore(tmp_path / "kept")
 
 
 def test_a_full_disk_leaves_no_half_dump(store: LadybugStore, tmp_path: Path) -> None:

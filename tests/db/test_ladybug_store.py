@@ -14,7 +14,7 @@ from pathlib import Path
 import ladybug
 import pytest
 
-from db.errors import StoreFormatError, StoreUnreachableError, StoreWriteError
+from db.errors import QueryError, StoreFormatError, StoreUnreachableError, StoreWriteError
 from db.ladybug_store import LadybugConfig, LadybugStore
 from kg.errors import ConfigError
 from kg.files import write_graph
@@ -44,6 +44,15 @@ def test_a_database_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
         store.write(toy_graph())
     with pytest.raises(StoreFormatError, match=r"other tables \(City\)"):
         store.read()
+
+
+def test_a_statement_without_columns_has_no_rows(store: LadybugStore) -> None:
+    assert store.query("CREATE (:Run {run: 'new'})", max_rows=7, write=True).num_rows == 0
+
+
+def test_two_columns_of_one_name(store: LadybugStore) -> None:
+    with pytest.raises(QueryError, match="two columns are called `a`; give each a name of its own"):
+        store.query("RETURN 1 AS a, 2 AS b, 3 AS a")
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
