@@ -14,7 +14,7 @@ from extract.commits import Commits
 from extract.engine_config import EngineConfig
 from extract.errors import PassingProviderError, TerminalProviderError, UnitError
 from extract.ledger import Ledger
-from extract.ledger_rows import SET_ASIDE, Claim, Entry, NewReply, UnitState
+from extract.ledger_rows import PENDING, SET_ASIDE, Claim, Entry, NewReply, UnitState
 from extract.method import Unit
 from extract.pace import Pace, n_prompt_tokens
 from extract.provider import Completion, Provider, Request
@@ -48,7 +48,6 @@ class Asked:
     retries: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    failures_in_a_row: int = 0
     invalid_in_a_row: int = 0
     seconds: float = 0.0
     stopping: bool = field(default=False, repr=False)
@@ -86,6 +85,7 @@ class Asker:
         self._budget = Budget(config, questions.model, ledger.runner, self._commits.write)
         self._ahead: asyncio.Queue[tuple[Chain, Claim | None] | None] = asyncio.Queue(_MOST_AHEAD)
         self._waits_for = ""
+        self._failed_in_a_row: list[str] = []
         self.counts = Asked()
 
     async def run(self, units: Iterator[Unit], total: int, progress: Progress) -> None:
@@ -267,7 +267,7 @@ class Asker:
 
     def _count(self, completion: Completion) -> None:
         self.counts.calls += 1
-        self.counts.failures_in_a_row = 0
+        self._failed_in_a_row.clear()
         self.counts.prompt_tokens += completion.n_prompt_tokens
         self.counts.completion_tokens += completion.n_completion_tokens
 
@@ -305,8 +305,11 @@ class Asker:
     async def _set_aside(self, chain: Chain, error: UnitError | PassingProviderError) -> None:
         """Put a unit aside that cannot be answered, or end the run where it is the provider that cannot answer."""
         if isinstance(error, PassingProviderError):
-            self.counts.failures_in_a_row += 1
-            if self.counts.calls == 0 or self.counts.failures_in_a_row >= _GIVE_UP_AFTER:
+            self._failed_in_a_row.append(chain.unit.unit_id)
+            is_unknown = self.counts.calls == self.counts.cached == 0
+            if is_unknown or len(self._failed_in_a_row) >= _GIVE_UP_AFTER:
+                for unit_id in self._failed_in_a_row:  # it was not their fault
+                    await self._commits.write(Entry(settle=UnitState(unit_id, 0, PENDING, 0, "")))
                 error.add_note(
                     f"after {self._config.max_retries} retries; every answer so far is kept, run again later"
                 )

@@ -89,19 +89,19 @@ class Questions:
     def chains(self, units: Iterator[Unit], ledger: Ledger) -> Iterator[Chain]:
         """Start the chains of units and follow them as far as the ledger goes, some at once.
 
-        A unit that the model cannot take is not open, until `Ledger.retire` opens it again.
+        A unit that was set aside without an answer is not open, until `Ledger.retire` opens it again.
 
         Raises:
             PromptError: if a unit's variables do not fit the template.
         """
-        never = ledger.never_asked(self.run)
+        unanswered = ledger.unanswered(self.run)
         while batch := [self.start(unit) for unit in islice(units, _AT_ONCE)]:
             known = ledger.replies([chain.key for chain in batch])
             for chain in batch:
                 if (stored := known.get(chain.key)) is not None:
                     chain = self.follow(self.answered(chain, stored)[0], ledger)
-                if chain.is_open and chain.unit.unit_id in never:
-                    chain = chain._replace(is_open=False, reason=never[chain.unit.unit_id])
+                if chain.is_open and chain.unit.unit_id in unanswered:
+                    chain = chain._replace(is_open=False, reason=unanswered[chain.unit.unit_id])
                 yield chain
 
     def follow(self, chain: Chain, ledger: Ledger) -> Chain:

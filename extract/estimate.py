@@ -19,7 +19,7 @@ DONE, OPEN, AHEAD = "done", "open", "ahead"
 
 @dataclass(frozen=True)
 class Counts:
-    """What is open, and what it may cost if every first reply is valid.
+    """What is open, and what it may cost if every first reply is valid; else up to `max_attempts` replies are paid for.
 
     Attributes:
         total: units.

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from extract.claims import Runner
-from extract.errors import LedgerError, RefusedUnitError, UnitError
+from extract.errors import LedgerError, PassingProviderError, RefusedUnitError, UnitError
 from extract.ledger_file import check_place, connect, flush, prepare
 from extract.ledger_rows import (
     PENDING,
@@ -41,7 +41,7 @@ _ATTEMPTS = f"""CASE WHEN state = '{PENDING}' THEN (
     SELECT count(*) FROM replies WHERE replies.run = units.run AND replies.unit_id = units.unit_id AND is_retired = 0
 ) ELSE attempts END"""  # a pending unit's replies are counted when somebody looks, not as they come
 
-_NEVER = (UnitError.reason, RefusedUnitError.reason)
+_UNANSWERED = (UnitError.reason, RefusedUnitError.reason, PassingProviderError.reason)
 _RETIRE = """
 WITH aside AS (SELECT run, unit_id, first_key FROM units WHERE run = ? AND state = ?)
 UPDATE replies SET is_retired = 1 WHERE errors != '[]' AND is_retired = 0 AND (run, unit_id) IN (
@@ -110,15 +110,27 @@ class Ledger:
         """Return the units of a run that are in one state, in order."""
         return self._states("WHERE run = ? AND state = ? ORDER BY place", (run, state))
 
-    def never_asked(self, run: str) -> dict[str, str]:
-        """Return the units of a run that the model cannot take, with the reasons; they wait for `retire`."""
+    def unanswered(self, run: str) -> dict[str, str]:
+        """Return the units of a run that were set aside without an answer, and why; they wait for `retire`."""
         aside = self.units(run, SET_ASIDE)
-        return {unit.unit_id: unit.reason for unit in aside if unit.reason.partition(":")[0] in _NEVER}
+        return {unit.unit_id: unit.reason for unit in aside if unit.reason.partition(":")[0] in _UNANSWERED}
 
     def counts(self, run: str) -> dict[str, int]:
         """Return the number of units of a run in each state."""
         rows = self._all("SELECT state, count(*) FROM units WHERE run = ? GROUP BY state", (run,))
         return {**dict.fromkeys(STATES, 0), **dict(rows)}
+
+    def n_answered(self, run: str) -> int:
+        """Return how many pending units of a run have a valid reply; what is made of it is settled when the run ends.
+
+        A reply that was valid only after its form was mended, or that another run paid for, is not counted.
+        """
+        statement = (
+            "SELECT count(DISTINCT unit_id) FROM units JOIN replies USING (run, unit_id) "
+            f"WHERE run = ? AND state = '{PENDING}' AND is_retired = 0 AND errors = '[]'"
+        )
+        ((count,),) = self._all(statement, (run,))
+        return int(count)
 
     def paid(self, run: str) -> tuple[int, int, int]:
         """Return the replies, prompt tokens and completion tokens that a run has paid for, in all processes."""

@@ -25,6 +25,10 @@ _AHEAD = (
     "steps ahead ask about answers that are not there yet: counted is the most that the settings allow, with prompts "
     "as long as earlier ones of that step and model, or else as those of the step that is open"
 )
+_MOST = (
+    "most: if every first reply is valid and as long as it may be; after invalid ones up to {n} replies are paid for a "
+    "question, each of a longer prompt"
+)
 _HELP = "Ask an LLM about items or histories (`kglift extract DIR ...` is `kglift extract ask DIR ...`); see a ledger."
 
 
@@ -63,7 +67,6 @@ def extract(
     Stop it when you like: answers that came are kept in the ledger and are not asked for again. The exit status is 3 if
     the facts were written but units had to be set aside.
     """
-    from extract.errors import PassingProviderError
     from kg.files import write_graph
     from kglift.asking import ask
     from kglift.settings import LOCAL_MODEL, needs_local_model
@@ -85,15 +88,16 @@ def extract(
         if (share := found.summary.ungrounded_share) is not None:
             say(f"{share:.0%} of the names that it looked up in the catalogue were rejected: absent or ambiguous")
     if found.summary.set_aside:
-        unanswered = PassingProviderError.reason in found.summary.set_aside_reasons
-        again = " (the next run asks those again that got no answer at all)" if unanswered else ""
-        count = found.summary.set_aside
-        say(f"units set aside: {count}; `kglift extract status` names them, `retry` reopens them{again}")
+        say(f"units set aside: {found.summary.set_aside}; `kglift extract status` names them, `retry` reopens them")
         raise typer.Exit(UNITS_SET_ASIDE)
 
 
 def estimate(asking: Asking, as_json: AsJson = False) -> None:
-    """Say how much is open in each step and what it may cost; nothing is asked."""
+    """Say how much is open in each step and what it may cost; nothing is asked.
+
+    "Most" is with every first reply valid and as long as it may be. After an invalid reply a question is asked again,
+    up to `max_attempts` times, and each reply is paid for; a budget (`--engine budget_cost=...`) is the hard limit.
+    """
     from kglift.asking import price
 
     found = price(asking, say)
@@ -109,6 +113,8 @@ def estimate(asking: Asking, as_json: AsJson = False) -> None:
     if found.counts.most_cost:
         costs = ((step, state, *astuple(counts)[-n_costs:]) for step, state, counts in rows)
         print_rows(f"{method}: what it may cost", _COSTS, costs)
+    if found.counts.open:
+        say(_MOST.format(n=asking.engine.max_attempts))
     if found.is_bound:
         say(_AHEAD)
 

@@ -69,16 +69,17 @@ def test_a_poison_unit_is_set_aside_where_others_are_answered(tmp_path: Path) ->
     }
     check_totals(result)
     again, provider = run(tmp_path, lambda r: moods("dark"))
-    assert [request.unit_id for request in provider.requests] == ["item:4"], "what cannot be answered waits for `retry`"
-    assert {k: r.examples for k, r in again.summary.set_aside_reasons.items()} == {
-        "filtered": ("item:6",),
-        "too_large": ("item:5",),
-    }
+    assert provider.n_calls == 0, "what was set aside waits for `retry`"
+    assert again.summary.set_aside_reasons == result.summary.set_aside_reasons
     check_totals(again)
     with Ledger(tmp_path / "ledger") as ledger:
-        assert ledger.retire(ledger.runs()[0].run) == 2
+        assert ledger.retire(ledger.runs()[0].run) == 3
+    again, _ = run(tmp_path, script, max_retries=1)
+    assert again.summary.set_aside_reasons == result.summary.set_aside_reasons, "a unit may fail a second time"
+    with Ledger(tmp_path / "ledger") as ledger:
+        assert ledger.retire(ledger.runs()[0].run) == 3
     healed, provider = run(tmp_path, lambda r: moods("dark"))
-    assert (healed.summary.done, provider.n_calls) == (8, 2)
+    assert (healed.summary.done, provider.n_calls) == (8, 3)
 
 
 def test_a_provider_that_stops_answering_ends_the_run_and_keeps_the_answers(tmp_path: Path) -> None:
