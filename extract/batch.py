@@ -10,9 +10,11 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from extract.budget import NOTHING, Limit, most_of
 from extract.chain import Chain, stored_reply
 from extract.chat_api import Answer, completion_of, concession, refusal
 from extract.engine import EngineConfig, StepRun
@@ -49,11 +51,15 @@ class BatchStep:
         step: its name; empty where no step has an open question.
         number: its place among the method's steps, from 1; that of the last one where none is open.
         open: its open questions; of those that ask the same, one.
+        left_out: those of them that a file does not hold, since the budget does not surely pay for them.
+        why: which budget that is, and what has been spent of it.
     """
 
     step: str
     number: int
     open: int
+    left_out: int = 0
+    why: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the step as plain JSON values."""
@@ -99,8 +105,11 @@ class Batch:
     def write(self, path: Path) -> BatchStep:
         """Write the open questions of the first step that has any; an existing file is replaced only when all are.
 
+        With a budget the file holds as many requests as its rest surely pays for. A file that was handed in and not
+        read back is unknown to the ledger, and so to the budget.
+
         Returns:
-            The step, and how many requests the file holds; 0 where no step has an open question.
+            The step, its open questions and how many of them the file does not hold; none where no step has any.
 
         Raises:
             LeakError: if a unit shows an interaction that is not in `train`; nothing was written.
@@ -114,9 +123,9 @@ class Batch:
             step = BatchStep("", 0, 0)
             for number, run in enumerate(self._reached(ledger), start=1):
                 run.check()
-                n_requests = self._write_step(run, out)
-                step = BatchStep(run.method.name if n_requests else "", number, n_requests)
-                if n_requests:
+                n_open, n_left, why = self._write_step(run, out)
+                step = BatchStep(run.method.name if n_open else "", number, n_open, n_left, why)
+                if n_open:
                     break
         return step
 
@@ -142,16 +151,27 @@ class Batch:
     def _reached(self, ledger: Ledger) -> Iterator[StepRun]:
         return reached_steps(self._method, self._graph, self._provider.model, ledger, self._config)
 
-    def _write_step(self, run: StepRun, out: IO[str]) -> int:
-        n_requests = 0
+    def _write_step(self, run: StepRun, out: IO[str]) -> tuple[int, int, str]:
+        """Write the requests of a step; return its open questions, how many were left out, and why."""
+        limit, written = Limit(self._config, run.questions.model), NOTHING
+        n_open = n_left = 0
+        why = ""
         for chain in _open_chains(run):
-            (twice,) = run.ledger.write(meet_units([chain.key], n_requests == 0))
-            if twice is None:
-                body = self._provider.body(run.questions.request(chain))
-                line = {"custom_id": chain.key, "method": "POST", "url": _PATH, "body": body}
-                out.write(json.dumps(line, ensure_ascii=False) + "\n")
-                n_requests += 1
-        return n_requests
+            (twice,) = run.ledger.write(meet_units([chain.key], n_open == 0))
+            if twice is not None:
+                continue
+            n_open += 1
+            request = run.questions.request(chain)
+            most = most_of(request)
+            if limit.is_set and not why:
+                (why, _), *_ = run.ledger.write(partial(limit.shortage, most=most, written=written))
+            if why:
+                n_left += 1
+                continue
+            written = written.plus(most)
+            line = {"custom_id": chain.key, "method": "POST", "url": _PATH, "body": self._provider.body(request)}
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        return n_open, n_left, why
 
 
 class _Reading:

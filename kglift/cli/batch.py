@@ -26,7 +26,8 @@ def batch_write(asking: Asking, file: BatchFile, as_json: AsJson = False) -> Non
     """Write the open questions of the first step that has any as a file for the provider's batch endpoint.
 
     Write, hand in, read, and write again, until nothing is open: refused answers are asked again, and a method of
-    several steps goes from one to the next. With nothing open the file is empty.
+    several steps goes from one to the next. With nothing open the file is empty. With a budget (`--engine
+    budget_tokens=...`) it holds no more than the rest of the budget surely pays for.
     """
     from kglift.asking import batch
 
@@ -34,7 +35,11 @@ def batch_write(asking: Asking, file: BatchFile, as_json: AsJson = False) -> Non
     if as_json:
         print_json(step.to_dict())
     elif step.open:
-        say(f"{_place(step)}: {step.open} requests in {file}; hand it in, then `kglift extract batch-read` its results")
+        if n_written := step.open - step.left_out:
+            then = "hand it in, then `kglift extract batch-read` its results"
+            say(f"{_place(step)}: {n_written} requests in {file}; {then}")
+        if step.left_out:
+            say(f"{_place(step)}: left out: {step.left_out} requests; {step.why}")
     else:
         say(_END)
 

@@ -16,8 +16,9 @@ _N_SHOWN = 8
 _N_LISTED = 20
 _ABOUT = ("run", "prompt", "model")
 _COUNTS = (
-    *(("run", "run"), ("open", "pending"), ("done", "done"), ("empty", "empty"), ("rejected", "rejected")),
-    *(("aside", "set_aside"), ("replies", "replies"), ("in", "prompt_tokens"), ("out", "completion_tokens")),
+    *(("run", "run"), ("open", "pending"), ("valid", "answered"), ("done", "done"), ("empty", "empty")),
+    *(("rejected", "rejected"), ("aside", "set_aside"), ("replies", "replies")),
+    *(("in", "prompt_tokens"), ("out", "completion_tokens")),
 )
 _TOKENS = ("prompt_tokens", "completion_tokens")
 _ESTIMATED = "~: the server did not say all tokens; some are estimated from the length of the texts"
@@ -31,7 +32,10 @@ def register(app: typer.Typer) -> None:
 
 
 def status(ledger: LedgerFile = LEDGER, as_json: AsJson = False) -> None:
-    """Count the units of every run by state, with what was paid for; name the units that were set aside."""
+    """Count the units of every run by state, with what was paid for; name the units that were set aside.
+
+    Units are open until their run ends; `valid` (with --json `answered`) counts those of them that have a valid reply.
+    """
     from extract.ledger_rows import SET_ASIDE
 
     with _open(ledger) as opened:
@@ -42,6 +46,7 @@ def status(ledger: LedgerFile = LEDGER, as_json: AsJson = False) -> None:
                 "prompt": f"{run.prompt}.{run.prompt_version}",
                 "model": run.model,
                 **opened.counts(run.run),
+                "answered": opened.n_answered(run.run),
                 **dict(zip(("replies", "prompt_tokens", "completion_tokens"), opened.paid(run.run), strict=True)),
                 "estimated_replies": opened.n_estimated(run.run),
             }
@@ -78,7 +83,7 @@ def show(
         found = [
             {"run": one.run, "method": one.method, "model": one.model, "prompt_version": one.prompt_version}
             | {"state": state.state, "attempts": state.attempts, "reason": state.reason}
-            | {"replies": opened.history(one.run, unit)}
+            | {"is_answered": _is_answered(replies := opened.history(one.run, unit)), "replies": replies}
             for one in _runs(opened, run, ledger)
             if (state := opened.unit(one.run, unit)) is not None
         ]
@@ -97,11 +102,19 @@ def _counts(row: dict[str, Any]) -> list[Any]:
     return [f"~{row[name]:,}" if is_estimated and name in _TOKENS else row[name] for _, name in _COUNTS]
 
 
+def _is_answered(replies: list[dict[str, Any]]) -> bool:
+    return any(not reply["errors"] and not reply["is_retired"] for reply in replies)
+
+
 def _print(unit: str, part: dict[str, Any]) -> None:
-    replies = part.pop("replies")
+    from extract.ledger_rows import PENDING
+
+    replies, is_answered = part.pop("replies"), part.pop("is_answered")
     print_rows(f"{unit} in run {part['run'][:_N_SHOWN]}", ["what", "value"], part.items())
     for reply in replies:
         print_rows(f"attempt {reply['attempt']}", ["what", "value"], reply.items())
+    if is_answered and part["state"] == PENDING:
+        say("a valid reply is there; its facts are made when the run ends")
     if not replies:
         say("no reply of its own: nothing came yet, or another unit asked the same question")
 

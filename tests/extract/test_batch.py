@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("_mood_prompt")
 _END = BatchStep("", 1, 0)
 
 
-def new_batch(folder: Path, method: MoodMethod | None = None) -> Batch:
+def new_batch(folder: Path, method: MoodMethod | None = None, **config: Any) -> Batch:
     provider = OpenAIAPI(OpenAIAPI.Config("http://batch.example/v1", "m"), "key")
-    return Batch(method or MoodMethod(), toy_graph(), provider, folder / "ledger", EngineConfig())
+    return Batch(method or MoodMethod(), toy_graph(), provider, folder / "ledger", EngineConfig(**config))
 
 
 def requests(path: Path) -> list[dict[str, Any]]:
@@ -191,3 +192,21 @@ def test_a_file_that_holds_no_results_stores_nothing(tmp_path: Path, line: str) 
         batch.read(tmp_path / "results.jsonl")
     with Ledger(tmp_path / "ledger") as ledger:
         assert [ledger.paid(run.run) for run in ledger.runs()] == [(0, 0, 0)]
+
+
+def test_a_batch_holds_only_what_the_rest_of_the_budget_surely_pays(tmp_path: Path) -> None:
+    limits = {"budget_tokens": 300, "max_tokens": 20}
+    first = new_batch(tmp_path, **limits).write(tmp_path / "ask.jsonl")
+    asked = requests(tmp_path / "ask.jsonl")
+    assert (first.open, first.left_out, len(asked)) == (len(ITEMS), len(ITEMS) - 2, 2)
+    assert re.fullmatch(
+        r"the budget of 300 tokens is spent: 0 are paid to `m@batch\.example/v1` by this ledger, up to 2\d\d for those "
+        r"before it in the file, and the next request needs up to 1\d\d; .* raise `budget_tokens` and run again .*",
+        first.why,
+    )
+    read(new_batch(tmp_path, **limits), tmp_path, *(result(one, moods("dark")) for one in asked))
+    again = new_batch(tmp_path, **limits).write(tmp_path / "ask.jsonl")
+    assert (again.open, again.left_out) == (len(ITEMS) - 2, len(ITEMS) - 4), "30 are paid"
+    none = new_batch(tmp_path, **limits | {"budget_tokens": 30}).write(tmp_path / "ask.jsonl")
+    assert (none.step, none.open, none.left_out) == ("mood", len(ITEMS) - 2, len(ITEMS) - 2)
+    assert requests(tmp_path / "ask.jsonl") == []

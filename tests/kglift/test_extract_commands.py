@@ -10,7 +10,7 @@ import pytest
 from kg.files import read_graph, write_graph
 from kglift.cli import main
 from kglift.errors import SettingError
-from tests.extract.mock_api import answer, mock_api
+from tests.extract.mock_api import answer, mock_api, refuse
 from tests.extract.test_llmrg import films
 from tests.toy import ITEMS, toy_graph
 
@@ -150,6 +150,10 @@ def test_the_estimate_is_of_what_is_open(desk: Desk) -> None:
     before = desk.estimate(*prices)
     assert (before["total"], before["open"]) == (len(ITEMS), len(ITEMS))
     assert before["likely_completion_tokens"] == before["most_completion_tokens"] == 100 * len(ITEMS)
+    code, out, err = desk.call(
+        "extract", "estimate", str(desk.folder / "graph"), *desk._who(), "--engine", "max_attempts=2"
+    )
+    assert (code, "up to 2 replies are paid for a question" in " ".join(err.split())) == (0, True)
     assert before["most_cost"] == pytest.approx((before["prompt_tokens"] + 200 * len(ITEMS)) / 1e6)
     code, out, _ = desk.ask("facts", dict.fromkeys(ITEMS, _GOOD), "--engine", "max_tokens=100")
     assert code == 0
@@ -190,7 +194,7 @@ def test_a_batch_is_written_and_read(desk: Desk, monkeypatch: pytest.MonkeyPatch
     key = json.loads(asked.read_text(encoding="utf-8").splitlines()[0])["custom_id"]
     said.write_text(json.dumps({"custom_id": key, "response": {"status_code": 500}}), encoding="utf-8")
     found = desk.json("batch-read", str(desk.folder / "graph"), "--file", str(said))
-    following = {"step": "item_facts", "number": 1, "open": len(ITEMS)}
+    following = {"step": "item_facts", "number": 1, "open": len(ITEMS), "left_out": 0, "why": ""}
     assert found == {"stored": 0, "known": 0, "set_aside": 0, "failed": {"status 500": 1}, "next": following}
     code, out, err = desk.call("extract", "batch-read", str(desk.folder / "graph"), "--file", str(said), *desk.ledger)
     assert (code, "failed: status 500" in out) == (0, True)
@@ -203,6 +207,59 @@ def test_a_provider_that_only_python_can_give_answers_is_refused() -> None:
 
     with pytest.raises(SettingError, match="the provider `scripted` gets its answers in Python.*take `replay`"):
         open_provider(LlmPlan("scripted"))
+
+
+def test_a_batch_that_a_budget_cuts_short_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("BASE_URL", "http://batch.example/v1"), ("MODEL", "m"), ("API_KEY", "key")):
+        monkeypatch.setenv(f"KGLIFT_LLM_{name}", value)
+    place = (str(desk.folder / "graph"), "--file", str(desk.folder / "ask.jsonl"), "--engine", "max_tokens=100")
+    limited = (*place, "--engine", "budget_tokens=1000")
+    code, _, err = desk.call("extract", "batch-write", *limited, *desk.ledger)
+    n_written = len((desk.folder / "ask.jsonl").read_text(encoding="utf-8").splitlines())
+    assert 0 < n_written < len(ITEMS)
+    assert (code, f"step 1, item_facts: {n_written} requests in" in err) == (0, True)
+    assert f"left out: {len(ITEMS) - n_written} requests; the budget of 1000 tokens is spent" in " ".join(err.split())
+    found = desk.json("batch-write", *limited)
+    assert (found["open"], found["left_out"]) == (len(ITEMS), len(ITEMS) - n_written)
+    assert "the budget of 1000 tokens" in found["why"]
+    code, _, err = desk.call("extract", "batch-write", *place, "--engine", "budget_tokens=10", *desk.ledger)
+    assert (code, "hand it in" in err, f"item_facts: left out: {len(ITEMS)} requests" in err) == (0, False, True)
+
+
+def test_answers_of_a_run_that_goes_on_are_no_open_questions(desk: Desk) -> None:
+    code, _, err = desk.ask("facts", dict.fromkeys(ITEMS[:5], _GOOD), "--engine", "max_in_flight=1")
+    assert (code, "has no answer for unit" in err) == (1, True)
+    (run,) = desk.json("status")["runs"]
+    assert (run["pending"], run["done"]) == (len(ITEMS), 0)
+    assert run["answered"] == run["replies"] > 0
+    code, out, _ = desk.call("extract", "status", *desk.ledger)
+    assert (code, f"{len(ITEMS)}       {run['answered']}" in out) == (0, True)
+    for unit, is_answered in ((ITEMS[0], True), (ITEMS[6], False)):
+        (shown,) = desk.json("show", unit)
+        assert (shown["state"], shown["is_answered"]) == ("pending", is_answered)
+        code, out, err = desk.call("extract", "show", unit, *desk.ledger)
+        assert (code, "a valid reply is there; its facts are made when the run ends" in err) == (0, is_answered)
+
+
+def test_what_got_no_answer_waits_for_retry(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_graph(toy_graph(), tmp_path / "graph")
+
+    def behave(body: dict[str, Any], n: int) -> Any:
+        asked = body["messages"][1]["content"]
+        if "Film item:2." in asked:
+            return refuse(400, "This model's maximum context length is 8 tokens")
+        return refuse(500, "oops") if "Film item:3." in asked else answer(_GOOD)
+
+    with mock_api(behave) as api:
+        for name, value in (("BASE_URL", api.base_url), ("MODEL", "m"), ("API_KEY", "key")):
+            monkeypatch.setenv(f"KGLIFT_LLM_{name}", value)
+        ask = ("extract", str(tmp_path / "graph"), "-o", str(tmp_path / "facts"), "--overwrite", "--quiet")
+        ledger = ("--ledger", str(tmp_path / "ledger.sqlite"))
+        for n_calls in (len(ITEMS), 0):
+            n_before = len(api.bodies)
+            code, _, err = call(*ask, *ledger, "--engine", "max_retries=0", "--set", 'relations=["has_mood"]')
+            assert (code, len(api.bodies) - n_before) == (3, n_calls)
+            assert "units set aside: 2; `kglift extract status` names them, `retry` reopens them" in err
 
 
 def test_only_one_provider_has_a_batch_endpoint(tmp_path: Path) -> None:
