@@ -36,6 +36,7 @@ _PLACEHOLDERS = frozenset(
         *("unknown", "none", "null", "n a", "na", "nil", "not known", "not applicable", "not specified", "various"),
         *("not available", "no information", "unspecified", "misc", "example", "placeholder", "string", "text"),
         *("value", "name", "fact", "facts", "relation", "relations", "item", "the item", "items", "title", "titles"),
+        "description",
         *("film", "the film", "films", "the films", "movie", "the movie", "movies", "the movies", "themovies"),
         *("angle", "angles", "category", "categories", "genre", "genres", "year", "years", "the", "a", "an"),
     )

@@ -119,20 +119,22 @@ def test_complements_are_directed_and_denials_are_kept(kind: str, expected: set[
 
 
 def test_what_is_no_entity_is_rejected() -> None:
-    method = LLMKERecStyle(LLMKERecStyle.Config(n_entities=4))
+    method = LLMKERecStyle(LLMKERecStyle.Config(n_entities=5))
     unit = next(u for u in method.units(toy_graph()) if u.unit_id == "item:1")
-    reply = method.Reply.model_validate({"entities": ["Comedy", "comedy", "unknown", unit.variables["title"]]})
+    reply = method.Reply.model_validate(
+        {"entities": ["Comedy", "comedy", "unknown", "Description", unit.variables["title"]]}
+    )
     facts = method.facts(reply, unit, toy_graph())
-    assert [r.reason for r in facts.rejected] == ["duplicate", "placeholder", "repeats_title"]
+    assert [r.reason for r in facts.rejected] == ["duplicate", "placeholder", "placeholder", "repeats_title"]
     assert [t["tail"] for t in facts.rows["triples"]] == ["concept:comedy"]
 
 
 @pytest.mark.parametrize(
-    "written", ["kind of thing", "things", "Thing 2", "the brand", "brand or title", "entity", "description"]
+    "written", ["kind of thing", "things", "Thing 2", "the brand", "brand or title", "entity", "use"]
 )
 def test_words_of_the_question_and_labels_of_the_item_are_no_entities(written: str) -> None:
     method = LLMKERecStyle(LLMKERecStyle.Config())
-    unit = Unit("item:1", {"title": "A. Capo", "text": "A. Capo. Description: a clamp. kind: tool"})
+    unit = Unit("item:1", {"title": "A. Capo", "text": "A. Capo. Use: a clamp. kind: tool"})
     facts = method.facts(method.Reply.model_validate({"entities": ["guitar capo", written]}), unit, toy_graph())
     assert [(r.reason, r.what) for r in facts.rejected] == [("repeats_prompt", written)]
     assert [t["tail"] for t in facts.rows["triples"]] == ["concept:guitar-capo"]

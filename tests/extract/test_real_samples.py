@@ -26,7 +26,7 @@ _FACTS = {
     "llmhg": {"has_interest": 15, "interest": 31},
     "llmrg": {"reasoning": 2, "reasoning_chain": 2},
     "sagcn": {"aspect/a_good": 12},
-    "llm_kerec_style": {"complements": 24, "has_entity": 16, "substitutes": 10},
+    "llm_kerec_style": {"complements": 24, "has_entity": 15, "substitutes": 8},
 }
 
 
