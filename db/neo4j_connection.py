@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 import neo4j
 from neo4j.exceptions import (
@@ -59,8 +60,11 @@ class Neo4jConfig:
             msg = "the address of Neo4j holds a user or a password; give `user` and the password on their own"
             raise ConfigError(msg)
         if not _SCHEME.fullmatch(self.uri):
-            msg = f"`{self.uri}` is no address of Neo4j; expected e.g. bolt://127.0.0.1:7687 or neo4j+s://host"
-            raise ConfigError(msg)
+            raise _no_address(self.uri)
+        try:
+            _ = urlsplit(self.uri).port
+        except ValueError as error:
+            raise _no_address(self.uri) from error
         for name in ("batch_size", "batch_bytes", "n_writers", "connect_timeout_s", "retry_for_s"):
             if getattr(self, name) <= 0:
                 msg = f"`{name}` is {getattr(self, name)}; expected a number above 0"
@@ -105,15 +109,18 @@ class Neo4jConnection:
     def _connect(self) -> neo4j.Driver:
         config = self.config
         auth = (config.user, self._password) if self._password else None
-        driver = neo4j.GraphDatabase.driver(
-            config.uri,
-            auth=auth,
-            connection_timeout=config.connect_timeout_s,
-            max_transaction_retry_time=config.retry_for_s,
-            initial_retry_delay=_FIRST_RETRY_S,
-            notifications_min_severity="OFF",
-            user_agent="kglift",
-        )
+        try:
+            driver = neo4j.GraphDatabase.driver(
+                config.uri,
+                auth=auth,
+                connection_timeout=config.connect_timeout_s,
+                max_transaction_retry_time=config.retry_for_s,
+                initial_retry_delay=_FIRST_RETRY_S,
+                notifications_min_severity="OFF",
+                user_agent="kglift",
+            )
+        except ConfigurationError as error:  # of what follows a `?`
+            raise _no_address(config.uri) from error
         try:
             with (
                 self.refusals(StoreUnreachableError, "the server refused"),
@@ -162,6 +169,10 @@ class Neo4jConnection:
         except (Neo4jError, DriverError) as error:
             msg = f"{what}: {one_line(error)}"
             raise otherwise(msg) from error
+
+
+def _no_address(uri: str) -> ConfigError:
+    return ConfigError(f"`{uri}` is no address of Neo4j; expected e.g. bolt://127.0.0.1:7687 or neo4j+s://host")
 
 
 def stored_version(session: neo4j.Session) -> int | None:

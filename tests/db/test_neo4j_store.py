@@ -22,6 +22,8 @@ from tests.toy import toy_graph
     ("settings", "says"),
     [
         ({"uri": "http://localhost:7474"}, "`http://localhost:7474` is no address of Neo4j"),
+        ({"uri": "bolt://127.0.0.1:abc"}, "`bolt://127.0.0.1:abc` is no address of Neo4j"),
+        ({"uri": "bolt://127.0.0.1:99999"}, "`bolt://127.0.0.1:99999` is no address of Neo4j"),
         ({"uri": "bolt://neo4j:hunter2@localhost"}, "holds a user or a password"),
         ({"batch_size": 0}, "`batch_size` is 0"),
         ({"n_writers": -1}, "`n_writers` is -1"),
