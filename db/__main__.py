@@ -20,7 +20,7 @@ from db.browser import GUIDE_PORT, guide_server
 from db.errors import DbError
 from db.ladybug_store import LadybugConfig, LadybugStore
 from db.neo4j_admin import Home as ServerHome
-from db.neo4j_admin import bulk_load, dump, restore
+from db.neo4j_admin import bulk_load, dump, empty, restore
 from db.neo4j_install import install
 from db.neo4j_store import Neo4jConfig, Neo4jStore
 from db.queries import load_query, saved_queries
@@ -63,7 +63,7 @@ def load(
     graph = read_graph(directory)
     if bulk:
         with _console.status("importing: the server is stopped meanwhile"):
-            bulk_load(_home(home), graph)
+            bulk_load(_files_of(home), graph)
         _say_counts(graph)
         return
     columns = (*Progress.get_default_columns(), _Rate())
@@ -80,7 +80,7 @@ def dump_store(file: Path, path: StorePath = None, home: Home = None) -> None:
     Example: python -m db dump kept.lbug --path graph.lbug
     """
     if path is None:
-        dump(_home(home), file)
+        dump(_files_of(home), file)
     else:
         LadybugStore(LadybugConfig(path)).file.dump(file)
     _console.print(f"{file}: {file.stat().st_size:,} bytes", highlight=False)
@@ -98,7 +98,7 @@ def restore_store(
     Example: python -m db restore kept.lbug --path graph.lbug --overwrite
     """
     if path is None:
-        restore(_home(home), file, overwrite=overwrite)
+        restore(_files_of(home), file, overwrite=overwrite)
     else:
         LadybugStore(LadybugConfig(path)).file.restore(file, overwrite=overwrite)
     _console.print(f"restored from {file}", highlight=False)
@@ -209,6 +209,18 @@ def stop(home: Home = None) -> None:
     _console.print("Neo4j is stopped; its databases stay" if stopped else "no Neo4j of this home was running")
 
 
+@server_app.command("empty")
+def empty_database(
+    home: Home = None, yes: Annotated[bool, typer.Option("--yes", help="do not ask before")] = False
+) -> None:
+    """Remove everything from its database, after asking. Example: python -m db server empty."""
+    folder = home or neo4j_server.default_home()
+    if not yes:
+        typer.confirm(f"Remove everything from the database of `{folder}`?", abort=True)
+    empty(_home(home))
+    _console.print("the database is empty", highlight=False)
+
+
 @server_app.command()
 def status(home: Home = None) -> None:
     """Say whether the server runs; exit code 1 where it does not. Example: python -m db server status."""
@@ -257,6 +269,14 @@ def _say_counts(graph: Graph) -> None:
 def _home(folder: Path | None) -> ServerHome:
     own = neo4j_server.default_home()
     return ServerHome(folder or own, own / "lib", os.environ.get("NEO4J_PASSWORD") or None)
+
+
+def _files_of(folder: Path | None) -> ServerHome:
+    """Return the server whose files are worked on: the named one, or our own unless NEO4J_URI is another's."""
+    uri = os.environ.get("NEO4J_URI")
+    if folder is None and uri:
+        neo4j_server.refuse_other_server(neo4j_server.default_home(), uri)
+    return _home(folder)
 
 
 def _store(path: Path | None) -> GraphStore:

@@ -4,7 +4,6 @@ They need the server stopped; it is stopped, and started again where it ran, on 
 """
 
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +20,14 @@ from db.class_archive import shared_classes
 from db.errors import StoreFormatError, StoreUnreachableError, StoreWriteError
 from db.neo4j_connection import Neo4jConfig, Neo4jConnection
 from db.neo4j_csv import write_csv
+from db.neo4j_home import DATABASE, alone, has_database, remove_database, replacing
 from db.neo4j_load import constrain
+from kg.errors import first_five
 from kg.graph import Graph
 
 _Result = TypeVar("_Result")
-_DATABASE: Final = "neo4j"
-_UNFINISHED: Final = "import.unfinished"
+_LONGEST_ID: Final = 8_164  # bytes that an index of Neo4j 5.26 takes
+_INDEXED: Final = {"entities": "entity_id", "hyperedges": "hyperedge_id", "sources": "source"}
 # the tools run for seconds, in which the JVM spent half of its work on compiling what was not called often enough
 _COMPILE_LATE: Final = (
     "-XX:Tier4InvocationThreshold=150000",
@@ -52,7 +53,7 @@ class Home:
     password: str | None = field(default=None, repr=False)
     java_options: tuple[str, ...] = ()
 
-    def start(self, bolt_port: int = 0, http_port: int | None = None) -> server.Server:
+    def start(self, bolt_port: int = 0, http_port: int | None = None, *, auth: bool | None = None) -> server.Server:
         """Start the server, or return the one that runs."""
         return server.start(
             self.folder,
@@ -60,6 +61,7 @@ class Home:
             bolt_port=bolt_port,
             http_port=http_port,
             password=self.password,
+            auth=auth,
             java_options=self.java_options,
         )
 
@@ -67,41 +69,43 @@ class Home:
 def bulk_load(home: Home, graph: Graph) -> None:
     """Load a graph into an empty database by `neo4j-admin database import full`, a multiple faster than over Bolt.
 
-    The result is the same. A killed import leaves a database that only another import may replace, which then does.
+    The result is the same. The database is empty again where the load fails. Where it is killed it is empty, too, or
+    at the very end full without constraints, which a load over Bolt makes.
 
     Raises:
-        StoreWriteError: if the database is not empty, or the importer refuses.
+        StoreWriteError: if the database is not empty, an id is too long, or the importer or the server refuses.
         StoreUnreachableError: if Java is missing or the server does not start.
     """
-    if not (home.folder / _UNFINISHED).exists():
-        _refuse_unless_empty(home, "load it without --bulk")
+    _refuse_long_ids(graph)
+    _refuse_unless_empty(home, "load it without --bulk")
     with stopped(home):
         import_graph(home, graph)
-    _with_session(home, lambda session: _finish(session, graph))
+    try:
+        _with_session(home, lambda session: _finish(session, graph))
+    except BaseException:
+        empty(home)
+        raise
 
 
 def import_graph(home: Home, graph: Graph) -> None:
-    """Fill the empty database of a stopped server, without constraints.
+    """Fill the database of a stopped server anew, without constraints.
 
     Raises:
         StoreWriteError: if the importer refuses.
         StoreUnreachableError: if Java is missing.
     """
     home.folder.mkdir(parents=True, exist_ok=True)
-    unfinished = home.folder / _UNFINISHED
-    arguments = ("import", "full", _DATABASE, "--overwrite-destination", "@/dev/stdin")
-    with tempfile.TemporaryDirectory(dir=home.folder, prefix="import-") as name:
+    with replacing(home.folder) as new, tempfile.TemporaryDirectory(dir=new) as name:
         folder = Path(name)
-        try:
-            with _tool(home, *arguments, cwd=folder) as importer:
-                options = write_csv(graph, folder)  # while the JVM starts
-                unfinished.touch()
-                _end(importer, "import", options)
-        except BaseException:
-            _remove_database(home)  # it was empty before, and a half import would keep the server from starting
-            unfinished.unlink(missing_ok=True)
-            raise
-    unfinished.unlink()
+        with _tool(home, new, "import", "full", DATABASE, "@/dev/stdin", cwd=folder) as importer:
+            options = write_csv(graph, folder)  # while the JVM starts
+            _end(importer, "import", options)
+
+
+def empty(home: Home) -> None:
+    """Remove everything from the database."""
+    with stopped(home):
+        remove_database(home.folder)
 
 
 def dump(home: Home, file: Path) -> None:
@@ -111,13 +115,13 @@ def dump(home: Home, file: Path) -> None:
         StoreFormatError: if there is no database yet.
         StoreWriteError: if the tool refuses, e.g. for want of space.
     """
-    if not _database(home).is_dir():
+    if not has_database(home.folder):
         msg = f"`{home.folder}` has no database to dump; load a graph first"
         raise StoreFormatError(msg)
     file = file.absolute()
     with stopped(home), tempfile.TemporaryDirectory(dir=file.parent, prefix=".dump-") as folder:
-        _admin(home, "dump", _DATABASE, f"--to-path={folder}")
-        (Path(folder) / f"{_DATABASE}.dump").replace(file)
+        _admin(home, home.folder, "dump", DATABASE, f"--to-path={folder}")
+        (Path(folder) / f"{DATABASE}.dump").replace(file)
 
 
 def restore(home: Home, file: Path, *, overwrite: bool = False) -> None:
@@ -134,37 +138,37 @@ def restore(home: Home, file: Path, *, overwrite: bool = False) -> None:
         raise StoreFormatError(msg)
     if not overwrite:
         _refuse_unless_empty(home, "give --overwrite to lose what it holds")
-    home.folder.mkdir(parents=True, exist_ok=True)
-    with stopped(home), tempfile.TemporaryDirectory(dir=home.folder, prefix="restore-") as folder:
-        (Path(folder) / f"{_DATABASE}.dump").symlink_to(file.absolute())
-        try:
-            with _set_aside(home, Path(folder)):
-                _admin(home, "load", _DATABASE, f"--from-path={folder}")
-        except StoreWriteError as error:
-            msg = f"`{file}` was not restored: {error}; give a file that `dump` wrote"
-            raise StoreFormatError(msg) from error
+    try:
+        with stopped(home), replacing(home.folder) as new, tempfile.TemporaryDirectory(dir=new) as folder:
+            (Path(folder) / f"{DATABASE}.dump").symlink_to(file.absolute())
+            _admin(home, new, "load", DATABASE, f"--from-path={folder}")
+    except StoreWriteError as error:
+        msg = f"`{file}` was not restored: {error}; give a file that `dump` wrote"
+        raise StoreFormatError(msg) from error
 
 
 @contextmanager
 def stopped(home: Home) -> Iterator[None]:
-    """Stop the server for some work; it is started again if it ran."""
-    running = server.status(home.folder)
-    server.stop(home.folder)
+    """Stop the server for some work that nobody else does meanwhile; it is started again, as it was, if it ran."""
+    running = None
     try:
-        yield
+        with alone(home.folder):
+            running = server.status(home.folder)
+            server.stop(home.folder)
+            yield
     finally:
         if running is not None:
-            home.start(running.bolt_port, running.http_port)
+            replace(home, password=None).start(running.bolt_port, running.http_port, auth=running.auth)
 
 
-def _admin(home: Home, *arguments: str) -> None:
-    with _tool(home, *arguments) as tool:
+def _admin(home: Home, place: Path, *arguments: str) -> None:
+    with _tool(home, place, *arguments) as tool:
         _end(tool, arguments[0])
 
 
 @contextmanager
-def _tool(home: Home, *arguments: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Start neo4j-admin; it is killed where it has not ended with the block."""
+def _tool(home: Home, place: Path, *arguments: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Start neo4j-admin on the databases of a place; it is killed where it has not ended with the block."""
     jars = server.fetch_jars(home.jars or home.folder / "lib").absolute()
     if lacking := server.missing_tools(jars=jars):
         raise StoreUnreachableError(lacking)
@@ -172,7 +176,7 @@ def _tool(home: Home, *arguments: str, cwd: Path | None = None) -> Iterator[subp
     (folder / "conf").mkdir(exist_ok=True)
     command = ["java", *server.MEMORY, *_COMPILE_LATE, *shared_classes(jars), *home.java_options, *server.OPENS]
     command += ["-cp", f"{jars}/*", "org.neo4j.cli.AdminTool", "database", *arguments]
-    places = {"NEO4J_HOME": str(folder), "NEO4J_CONF": str(folder / "conf")}
+    places = {"NEO4J_HOME": str(place.absolute()), "NEO4J_CONF": str(folder / "conf")}
     pipe = subprocess.PIPE
     with subprocess.Popen(
         command, env={**os.environ, **places}, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe, text=True
@@ -194,24 +198,46 @@ def _end(tool: subprocess.Popen[str], command: str, options: Sequence[str] = ())
         raise StoreWriteError(msg)
 
 
+def _refuse_long_ids(graph: Graph) -> None:
+    long = []
+    for table, column in _INDEXED.items():
+        ids = getattr(graph, table)[column]
+        for name in ids.filter(pc.greater(pc.binary_length(ids), _LONGEST_ID)).to_pylist():
+            long.append(f"{table} {name[:40]}... ({len(name.encode()):,} bytes)")
+    if long:
+        msg = (
+            f"{len(long)} ids are longer than the {_LONGEST_ID:,} bytes that an index of Neo4j takes: "
+            f"{first_five(long)}; shorten them; nothing was written"
+        )
+        raise StoreWriteError(msg)
+
+
 def _refuse_unless_empty(home: Home, way_out: str) -> None:
-    if not _database(home).is_dir():
+    if not has_database(home.folder):
         return
     ran = server.status(home.folder) is not None
     filled = _with_session(home, lambda session: session.run("MATCH (n) RETURN 1 LIMIT 1").single() is not None)
     if not ran:
         server.stop(home.folder)
     if filled:
-        msg = f"the database of `{home.folder}` is not empty, and this would replace it; {way_out}, or empty it first"
+        where = "" if home.folder == server.default_home() else f" --home {home.folder}"
+        msg = (
+            f"the database of `{home.folder}` is not empty, and this would replace it; {way_out}, "
+            f"or empty it first: python -m db server empty{where}"
+        )
         raise StoreWriteError(msg)
 
 
 def _with_session(home: Home, work: Callable[[neo4j.Session], _Result]) -> _Result:
     ran = server.status(home.folder)
-    running = ran or replace(home, java_options=(*server.QUICK_START, *home.java_options)).start()
+    quick = replace(home, java_options=(*server.QUICK_START, *home.java_options))
+    running = ran or quick.start(auth=server.asked_for_password(home.folder))
     connection = Neo4jConnection(Neo4jConfig(uri=running.bolt_uri), home.password)
     try:
-        with connection.session(neo4j.WRITE_ACCESS) as session:
+        with (
+            connection.session(neo4j.WRITE_ACCESS) as session,
+            connection.refusals(StoreWriteError, "the server refused"),
+        ):
             return work(session)
     finally:
         connection.close()
@@ -223,31 +249,3 @@ def _finish(session: neo4j.Session, graph: Graph) -> None:
     constrain(session)
     if pc.any(pc.equal(pc.list_value_length(graph.features["vector"]), 0)).as_py():  # CSV has no empty list
         session.run("MATCH (f:Feature) WHERE f.vector IS NULL SET f.vector = []").consume()
-
-
-@contextmanager
-def _set_aside(home: Home, folder: Path) -> Iterator[None]:
-    """Move the database away, and back again if the work fails: the tool removes it before it reads the dump."""
-    parts = [(part, folder / part.parent.name) for part in _parts(home) if part.exists()]
-    for part, kept in parts:
-        part.rename(kept)
-    try:
-        yield
-    except BaseException:
-        _remove_database(home)
-        for part, kept in parts:
-            kept.rename(part)
-        raise
-
-
-def _database(home: Home) -> Path:
-    return home.folder / "data" / "databases" / _DATABASE
-
-
-def _parts(home: Home) -> tuple[Path, Path]:
-    return _database(home), home.folder / "data" / "transactions" / _DATABASE
-
-
-def _remove_database(home: Home) -> None:
-    for part in _parts(home):
-        shutil.rmtree(part, ignore_errors=True)

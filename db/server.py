@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import neo4j
 import neo4j.exceptions
@@ -19,6 +20,8 @@ import platformdirs
 
 from db.class_archive import java_version, shared_classes
 from db.errors import StoreFormatError, StoreUnreachableError
+from db.neo4j_connection import Neo4jConfig
+from db.neo4j_home import alone
 
 NEO4J_VERSION: Final = "5.26.26"
 BOLT_PORT: Final = 7687
@@ -33,6 +36,8 @@ OPENS: Final = tuple(
 MEMORY: Final = ("-Xms1g", "-Xmx1g", "-Xmn640m", "-XX:+UseParallelGC")
 QUICK_START: Final = ("-XX:TieredStopAtLevel=1",)  # for a server that soon stops: half the work of a start
 _LOOPBACK: Final = "127.0.0.1"
+_START_S: Final = 90.0
+_AUTH: Final = "dbms.security.auth_enabled"
 _OTHER_WAY: Final = (
     "install Java 17 or 21 and Maven (Debian: apt install openjdk-17-jre-headless maven; macOS: brew install "
     "openjdk@17 maven), or use Docker: docker compose up -d --wait"
@@ -121,8 +126,8 @@ def start(
     bolt_port: int = BOLT_PORT,
     http_port: int | None = HTTP_PORT,
     password: str | None = None,
+    auth: bool | None = None,
     java_options: tuple[str, ...] = (),
-    timeout_s: float = 90.0,
 ) -> Server:
     """Start a server on loopback and wait until Bolt answers; one that runs already is returned as it is.
 
@@ -132,36 +137,45 @@ def start(
         bolt_port: 0 takes any free port.
         http_port: port of Neo4j Browser, 0 for any, None for no web page.
         password: of the user `neo4j`; without one the server asks for none. It is set at the first start of a home.
+        auth: whether it asks for a password; default: where one is given. One that nobody gives is not set or checked.
         java_options: more options of the JVM, e.g. `QUICK_START`.
-        timeout_s: how long to wait for Bolt.
 
     Raises:
-        StoreUnreachableError: if Java or Maven is missing, a port is taken, or the server does not come up.
+        StoreUnreachableError: if Java or Maven is missing, a port is taken, the server does not come up, or another
+            command is at work on its databases.
     """
     if running := status(home):
         return running
     jars = fetch_jars(jars or home / "lib")
     if lacking := missing_tools(jars=jars):
         raise StoreUnreachableError(lacking)
-    bolt_port = _free_port(bolt_port)
-    http_port = None if http_port is None else _free_port(http_port)
-    _configure(home, bolt_port, http_port, auth=password is not None)
     command = ["java", *MEMORY, *shared_classes(jars), *java_options]
     command += [*OPENS, "-cp", f"{jars}/*", "org.neo4j.server.CommunityEntryPoint", f"--home-dir={home}"]
     command += [f"--config-dir={home / 'conf'}", "--console-mode"]
-    with (home / "console.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    server = Server(process.pid, home, bolt_port, http_port, password is not None)
-    about = {**asdict(server), "home": str(home)}
-    (home / _PID_FILE).write_text(json.dumps(about), encoding="utf-8")
-    try:
-        _await_bolt(server, process.poll, password, timeout_s)
-    except BaseException:
-        stop(home)
-        raise
+    auth = password is not None if auth is None else auth
+    with alone(home):
+        bolt_port = _free_port(bolt_port)
+        http_port = None if http_port is None else _free_port(http_port)
+        _configure(home, bolt_port, http_port, auth=auth)
+        with (home / "console.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        server = Server(process.pid, home, bolt_port, http_port, auth)
+        about = {**asdict(server), "home": str(home)}
+        (home / _PID_FILE).write_text(json.dumps(about), encoding="utf-8")
+        try:
+            _await_bolt(server, process.poll, password if auth else None)
+        except BaseException:
+            stop(home)
+            raise
     return server
+
+
+def asked_for_password(home: Path) -> bool | None:
+    """Say whether the server of a home asked for a password when it last started; None where it never did."""
+    conf = home / "conf" / "neo4j.conf"
+    return f"{_AUTH}=true" in conf.read_text(encoding="utf-8").splitlines() if conf.exists() else None
 
 
 def status(home: Path) -> Server | None:
@@ -197,6 +211,25 @@ def stop(home: Path, *, timeout_s: float = 30.0) -> bool:
     return server is not None
 
 
+def refuse_other_server(home: Path, uri: str) -> None:
+    """Let the address of the server of a home pass; where it does not run, one at which nobody answers.
+
+    Raises:
+        ConfigError: if it is no address.
+        StoreUnreachableError: if it is the address of another server.
+    """
+    address, running = urlsplit(Neo4jConfig(uri=uri).uri), status(home)
+    port = running.bolt_port if running else BOLT_PORT
+    is_own = address.hostname in (_LOOPBACK, "localhost") and (address.port or BOLT_PORT) == port
+    if not is_own or (running is None and _answers(port)):
+        where = f"at bolt://{_LOOPBACK}:{port}" if running else "not running"
+        msg = (
+            f"NEO4J_URI is {uri}, another server than that of `{home}` ({where}), whose files this works on; "
+            "unset NEO4J_URI to mean that one; for the other, load without --bulk, and dump by its own neo4j-admin"
+        )
+        raise StoreUnreachableError(msg)
+
+
 def _configure(home: Path, bolt_port: int, http_port: int | None, *, auth: bool) -> None:
     settings = {
         "server.default_listen_address": _LOOPBACK,
@@ -206,7 +239,7 @@ def _configure(home: Path, bolt_port: int, http_port: int | None, *, auth: bool)
         "server.https.enabled": "false",
         "server.memory.pagecache.size": "256m",
         "dbms.memory.transaction.total.max": "400m",  # beyond it one transaction is refused, not the heap exhausted
-        "dbms.security.auth_enabled": str(auth).lower(),
+        _AUTH: str(auth).lower(),
         "dbms.usage_report.enabled": "false",
         "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",  # else a stop waits 5 s, twice
     }
@@ -215,8 +248,8 @@ def _configure(home: Path, bolt_port: int, http_port: int | None, *, auth: bool)
     (home / "conf" / "neo4j.conf").write_text(text, encoding="utf-8")
 
 
-def _await_bolt(server: Server, poll: Callable[[], int | None], password: str | None, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+def _await_bolt(server: Server, poll: Callable[[], int | None], password: str | None) -> None:
+    deadline = time.monotonic() + _START_S
     while True:
         try:
             _log_in(server, password)
@@ -227,7 +260,7 @@ def _await_bolt(server: Server, poll: Callable[[], int | None], password: str | 
             ended = poll() is not None
             if ended or time.monotonic() > deadline:
                 tail = (server.home / "console.log").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
-                what = "ended at once" if ended else f"did not answer within {timeout_s:g} s"
+                what = "ended at once" if ended else f"did not answer within {_START_S:g} s"
                 msg = f"Neo4j {what}: {' '.join(tail)}; the whole log is `{server.home / 'console.log'}`"
                 raise StoreUnreachableError(msg) from error
         time.sleep(0.05)
@@ -239,6 +272,8 @@ def _log_in(server: Server, password: str | None) -> None:
         try:
             driver.verify_connectivity()
         except neo4j.exceptions.AuthError:
+            if password is None:
+                return  # it answers
             _set_first_password(server, password)
 
 
@@ -267,6 +302,11 @@ def _free_port(port: int) -> int:
             msg = f"port {port} is taken by another program; stop that one or choose another port (0: any)"
             raise StoreUnreachableError(msg) from error
         return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((_LOOPBACK, port)) == 0
 
 
 def _command_line(pid: int) -> str:

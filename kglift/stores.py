@@ -10,7 +10,7 @@ import db
 from db.errors import StoreUnreachableError
 from db.ladybug_store import LadybugConfig, LadybugStore
 from db.neo4j_admin import Home, bulk_load, dump, restore
-from db.server import default_home
+from db.server import default_home, refuse_other_server
 from db.store import GraphStore
 from kg.config import build_config, parse_settings
 from kg.graph import Graph
@@ -73,6 +73,8 @@ def restore_store(file: Path, name: str, at: str, *, overwrite: bool = False) ->
 
 
 def _own_server() -> Home:
+    if named := neo4j_settings():
+        refuse_other_server(default_home(), named.uri)
     return Home(default_home(), default_home() / "lib", os.environ.get("NEO4J_PASSWORD") or None)
 
 

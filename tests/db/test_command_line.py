@@ -1,5 +1,6 @@
 """`python -m db`: load a directory, ask it, and read one clear line when something is wrong."""
 
+import io
 import json
 from pathlib import Path
 
@@ -81,3 +82,35 @@ def test_no_server_of_this_home(run, tmp_path: Path) -> None:
     assert "no Neo4j of this home is running" in out
     code, out, _ = run("server", "stop", "--home", str(tmp_path))
     assert code == 0
+
+
+def test_a_database_is_emptied_when_the_answer_is_yes(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = tmp_path / "data" / "databases" / "neo4j"
+    part.mkdir(parents=True)
+    for answer, ends, stays in (("n\n", 1, True), ("y\n", 0, False)):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        code, out, _ = run("server", "empty", "--home", str(tmp_path))
+        assert code == ends
+        assert f"Remove everything from the database of `{tmp_path}`?" in out
+        assert part.exists() is stays
+    part.mkdir(parents=True)
+    assert run("server", "empty", "--yes", "--home", str(tmp_path))[0] == 0
+    assert not part.exists()
+
+
+def test_the_files_of_our_own_server_are_left_alone_where_neo4j_uri_is_another(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.server.default_home", lambda: tmp_path / "home")
+    monkeypatch.setenv("NEO4J_URI", "bolt://127.0.0.1:7688")
+    (tmp_path / "kept.dump").touch()
+    write_graph(toy_graph(), tmp_path / "graph")
+    for arguments in (
+        ("dump", str(tmp_path / "a.dump")),
+        ("restore", str(tmp_path / "kept.dump"), "--overwrite"),
+        ("load", str(tmp_path / "graph"), "--bulk"),
+    ):
+        code, _, err = run(*arguments)
+        assert code == 1
+        assert "NEO4J_URI is bolt://127.0.0.1:7688, another server than that of" in err
+        assert err.count("\n") == 1

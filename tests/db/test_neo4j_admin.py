@@ -2,18 +2,23 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from neo4j.exceptions import DriverError
 from pyarrow import csv
 
 from db import server
-from db.errors import StoreFormatError, StoreWriteError
-from db.neo4j_admin import Home, _refuse_unless_empty, bulk_load, dump, restore
+from db.errors import StoreFormatError, StoreUnreachableError, StoreWriteError
+from db.neo4j_admin import Home, _refuse_unless_empty, bulk_load, dump, empty, restore
 from db.neo4j_csv import write_csv
 from db.neo4j_store import Neo4jConfig, Neo4jStore
 from kg.graph import Graph, concat
@@ -96,7 +101,7 @@ def test_bulk_dump_and_restore(home: Home, neo4j_uri: str, tmp_path: Path) -> No
     restore(home, tmp_path / "kept.dump", overwrite=True)
     with Neo4jStore(Neo4jConfig(uri=running.bolt_uri)) as store:
         assert store.read().equals(graph)
-    assert [p.name for p in home.folder.iterdir() if p.name.startswith("restore-")] == []
+    assert [p.name for p in home.folder.iterdir() if p.name.startswith(("unfinished-", "whole"))] == []
 
 
 @pytest.mark.slow
@@ -106,7 +111,12 @@ def test_a_bulk_load_of_hostile_strings_and_an_import_that_failed(home: Home, mo
     with pytest.raises(StoreWriteError, match=r"database import ended with \d+: .*nowhere"):
         bulk_load(home, toy_graph())
     monkeypatch.undo()
-    graph = concat(hostile_graph(), toy_graph().replace(interactions=unusual_interactions()))
+    longest = Graph.from_rows(entities=[{"entity_id": "\u00e9" * 4_082, "type": "T", "name": "n"}])
+    graph = concat(hostile_graph(), longest, toy_graph().replace(interactions=unusual_interactions()))
+    monkeypatch.setattr("db.neo4j_admin.constrain", refused)
+    with pytest.raises(StoreWriteError, match="the server refused: no such constraint"):
+        bulk_load(home, graph)
+    monkeypatch.undo()
     bulk_load(home, graph)
     with Neo4jStore(Neo4jConfig(uri=home.start().bolt_uri)) as store:
         read = store.read()
@@ -114,6 +124,90 @@ def test_a_bulk_load_of_hostile_strings_and_an_import_that_failed(home: Home, mo
     assert len(read.interactions) == len(graph.interactions)
     none = graph.interactions.slice(0, 0)  # NaN equals nothing
     assert read.replace(interactions=none).equals(graph.replace(interactions=none))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_restore_or_import_changes_nothing(home: Home, tmp_path: Path) -> None:
+    bulk_load(home, toy_graph())
+    dump(home, tmp_path / "kept.dump")
+    port = home.start().bolt_port
+    call = f"restore(home, Path({str(tmp_path / 'kept.dump')!r}), overwrite=True)"
+    killed(home, call, signal.SIGTERM)
+    running = home.start(port)
+    assert [path.name for path in home.folder.iterdir() if path.name.startswith(("unfinished-", "whole"))] == []
+    with Neo4jStore(Neo4jConfig(uri=running.bolt_uri)) as store:
+        assert store.read().equals(toy_graph())
+    empty(home)
+    killed(home, "bulk_load(home, toy_graph())", signal.SIGKILL)
+    restore(home, tmp_path / "kept.dump")
+    with pytest.raises(StoreWriteError, match="is not empty, and this would replace it.*db server empty --home"):
+        bulk_load(home, hostile_graph())
+    with Neo4jStore(Neo4jConfig(uri=home.start().bolt_uri)) as store:
+        assert store.read().equals(toy_graph())
+
+
+def killed(home: Home, call: str, how: signal.Signals) -> None:
+    """Kill a process in which neo4j-admin works on the databases of a home."""
+    code = (
+        "from pathlib import Path\nfrom db.neo4j_admin import Home, bulk_load, restore\n"
+        "from tests.toy import toy_graph\n"
+        f"home = Home(Path({str(home.folder)!r}), Path({str(home.jars)!r}), java_options={home.java_options!r})\n"
+        f"{call}\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        while not [*home.folder.glob("unfinished-*/data/databases/neo4j")]:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(how)
+    assert process.returncode == -how
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("asks", [True, False])
+def test_the_tools_let_a_server_ask_for_a_password_as_it_did(home: Home, tmp_path: Path, asks: bool) -> None:
+    own = replace(home, password="s3cret-w0rd" if asks else None)
+    running = own.start()
+    other = replace(home, password=None if asks else "of-0ther-server")
+    dump(other, tmp_path / "kept.dump")
+    assert home.start().auth is asks
+    restore(replace(home, password="of-0ther-server"), tmp_path / "kept.dump", overwrite=True)
+    with Neo4jStore(Neo4jConfig(uri=running.bolt_uri), own.password) as store:
+        store.write(toy_graph())
+    if asks:
+        with (
+            Neo4jStore(Neo4jConfig(uri=running.bolt_uri)) as stranger,
+            pytest.raises(StoreUnreachableError, match="wrong user or password"),
+        ):
+            stranger.ping()
+    server.stop(home.folder)
+    with pytest.raises((StoreWriteError, StoreUnreachableError), match="is not empty|wrong user or password"):
+        restore(other, tmp_path / "kept.dump")
+    assert replace(own, password=None).start(auth=asks).auth is asks
+    with Neo4jStore(Neo4jConfig(uri=home.start().bolt_uri), own.password) as store:
+        assert store.read().equals(toy_graph())
+
+
+@pytest.mark.parametrize("table", ["entities", "hyperedges", "sources"])
+def test_ids_too_long_for_an_index_are_named_before_the_import(tmp_path: Path, table: str) -> None:
+    long = "\u00e9" * 4_083
+    source = long if table == "sources" else "s"
+    graph = Graph.from_rows(
+        entities=[{"entity_id": long if table == "entities" else "e", "type": "T", "name": "n"}],
+        hyperedges=[
+            {"hyperedge_id": long if table == "hyperedges" else "h", "relation": "r", "weight": 1.0, "source": source}
+        ],
+        sources=[{"source": source, "kind": "llm"}],
+    )
+    says = rf"1 ids are longer than the 8,164 bytes .*`{table} \u00e9{{40}}\.\.\. \(8,166 bytes\)`; shorten them"
+    with pytest.raises(StoreWriteError, match=says):
+        bulk_load(Home(tmp_path / "home"), graph)
+    assert not (tmp_path / "home").exists()
+
+
+def refused(*_: object) -> None:
+    raise DriverError("no such constraint")
 
 
 def test_a_tool_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +222,7 @@ def test_a_tool_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     home = Home(tmp_path / "home", tmp_path / "lib")
     with pytest.raises(StoreWriteError, match="database import ended with 3: Caused by: no space left"):
         bulk_load(home, toy_graph())
-    assert [p.name for p in home.folder.iterdir()] == ["conf"]
+    assert sorted(p.name for p in home.folder.iterdir()) == ["conf", "lock"]
     (tmp_path / "a.dump").write_text("no dump")
     with pytest.raises(StoreFormatError, match=r"a\.dump` was not restored: .*no space left"):
         restore(home, tmp_path / "a.dump")
@@ -160,7 +254,7 @@ def test_an_importer_does_not_outlive_a_failure_to_write_its_files(
     home = Home(tmp_path / "home", tmp_path / "lib")
     with pytest.raises(OSError, match="No space left on device"):
         bulk_load(home, toy_graph())
-    assert [p.name for p in home.folder.iterdir()] == ["conf"]
+    assert sorted(p.name for p in home.folder.iterdir()) == ["conf", "lock"]
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)
 

@@ -1,5 +1,6 @@
 """Starting and stopping a Neo4j of one's own."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from db import server
 from db.errors import QueryError, StoreFormatError, StoreUnreachableError
 from db.neo4j_store import Neo4jConfig, Neo4jStore
+from kg.errors import ConfigError
 from tests.db.servers import FAST_START
 from tests.toy import toy_graph
 
@@ -66,6 +68,31 @@ def test_a_damaged_record(tmp_path: Path) -> None:
     (tmp_path / "server.json").write_text('{"pid": ', encoding="utf-8")
     with pytest.raises(StoreFormatError, match=r"server\.json` is damaged"):
         server.status(tmp_path)
+
+
+def test_another_address_than_that_of_the_server_of_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = server.Server(pid=1, home=tmp_path, bolt_port=7999, http_port=None, auth=False)
+    monkeypatch.setattr(server, "status", lambda home: running)
+    for own in ("bolt://127.0.0.1:7999", "neo4j://localhost:7999"):
+        server.refuse_other_server(tmp_path, own)
+    for other in ("bolt://127.0.0.1:7688", "bolt://127.0.0.1", "neo4j+s://db.example.org:7999"):
+        with pytest.raises(
+            StoreUnreachableError, match=rf"NEO4J_URI is {re.escape(other)}, .*at bolt://127.0.0.1:7999.*unset"
+        ):
+            server.refuse_other_server(tmp_path, other)
+    with pytest.raises(ConfigError, match="is no address of Neo4j"):
+        server.refuse_other_server(tmp_path, "bolt://127.0.0.1:abc")
+
+
+def test_the_usual_address_is_another_server_where_ours_does_not_run_and_somebody_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(server, "BOLT_PORT", port)
+        with pytest.raises(StoreUnreachableError, match=r"another server .*not running"):
+            server.refuse_other_server(tmp_path, f"bolt://127.0.0.1:{port}")
+    server.refuse_other_server(tmp_path, f"bolt://127.0.0.1:{port}")
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ def test_the_tools_of_neo4j_get_its_own_server(run, tmp_path: Path, monkeypatch:
         monkeypatch.setattr(kglift.stores, name, lambda *a, _name=name, **k: called.append((_name, *a, k)))
     monkeypatch.setattr(kglift.stores, "default_home", lambda: tmp_path / "home")
     monkeypatch.setenv("NEO4J_PASSWORD", "s3cret-word")
+    monkeypatch.delenv("NEO4J_URI", raising=False)
     (tmp_path / "kept").write_text("")
     write_graph(toy_graph(), tmp_path / "graph")
     assert run("load", str(tmp_path / "graph"), "--store", "neo4j", "--bulk")[0] == 0
@@ -54,6 +55,26 @@ def test_the_tools_of_neo4j_get_its_own_server(run, tmp_path: Path, monkeypatch:
         ("dump", home, tmp_path / "kept", {}),
         ("restore", home, tmp_path / "kept", {"overwrite": True}),
     ]
+
+
+def test_the_tools_of_neo4j_leave_its_own_server_alone_where_neo4j_uri_is_another(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kglift.stores, "default_home", lambda: tmp_path / "home")
+    monkeypatch.setenv("NEO4J_URI", "bolt://127.0.0.1:7688")
+    kept = tmp_path / "kept"
+    kept.touch()
+    write_graph(toy_graph(), tmp_path / "graph")
+    for arguments in (
+        ("load", str(tmp_path / "graph"), "--bulk"),
+        ("dump", str(kept)),
+        ("restore", str(kept), "--overwrite"),
+    ):
+        code, _, err = run(*arguments, "--store", "neo4j")
+        assert code == 1
+        assert "NEO4J_URI is bolt://127.0.0.1:7688, another server than that of" in err
+        assert err.count("\n") == 1
+    assert not (tmp_path / "home").exists()
 
 
 def test_bulk_is_for_neo4j(run, tmp_path: Path) -> None:
