@@ -13,7 +13,7 @@ from db.errors import DbError, QueryError, StoreFormatError, StoreWriteError
 from db.ladybug_file import LadybugConfig, LadybugFile, has_store, no_store, one_line
 from db.ladybug_read import read_tables
 from db.merge import delta, digest_key
-from db.model import STORE_FORMAT, STORE_VERSION, delete_statements, graph_of, stored_tables
+from db.model import STORE_FORMAT, STORE_VERSION, delete_statements, graph_of, orphan_statements, stored_tables
 from db.neighbours import neighbour_statements, neighbour_table
 from db.queries import missing_parameters
 from db.store import GraphStore
@@ -146,14 +146,14 @@ class LadybugStore(GraphStore, name="ladybug"):
             answers = [_answer(connection, cypher, parameters) for cypher in neighbour_statements()]
         return neighbour_table(answers, limit)
 
-    def delete(self, *sources: str) -> int:
+    def delete(self, *sources: str, orphans: bool = False) -> int:
         """Remove the facts of some sources; returns how many triples, hyperedges and texts that were."""
         counts, deletes = delete_statements(_FACT)
         with self._reading():
             pass  # there is a store: a deletion makes none
         with self._transaction() as connection:
             removed = sum(_answer(connection, c, {"sources": list(sources)})["n"][0].as_py() for c in counts)
-            for statement in deletes:
+            for statement in (*(orphan_statements() if orphans else ()), *deletes):
                 connection.execute(statement, {"sources": list(sources)})
         return int(removed)
 

@@ -84,8 +84,12 @@ class MemoryStore(GraphStore, name="memory"):
         """Return the facts around one entity or hyperedge, as `GraphStore.neighbours`."""
         return neighbour_table(_around(self.read(), entity_id), limit)
 
-    def delete(self, *sources: str) -> int:
+    def delete(self, *sources: str, orphans: bool = False) -> int:
         """Remove the facts of some sources; returns how many triples, hyperedges and texts that were."""
+        if orphans:
+            copy = self._as_ladybug()
+            removed, self._graph = copy.delete(*sources, orphans=True), copy.read()
+            return removed
         self._graph, removed = without_sources(self.read(), sources)
         self.close()
         return removed

@@ -27,6 +27,16 @@ __all__ = ["Neo4jConfig", "Neo4jStore"]
 _FACT: Final = "(h:Entity)-[f]->(t:Entity)"
 _DELETION: Final = re.compile(r" ((?:DETACH )?DELETE) ")
 _DELETED_AT_ONCE: Final = 50_000
+_SPOKEN_OF: Final = {
+    "f": "UNWIND [startNode(f), endNode(f)] AS e",
+    "h": "OPTIONAL MATCH (h)-[:MEMBER]->(e:Entity)",
+    "t": "OPTIONAL MATCH (t)<-[:HAS_TEXT]-(e:Entity)",
+}
+_DELETE_ORPHANS: Final = (
+    "UNWIND lists AS es UNWIND es AS e WITH DISTINCT e WHERE NOT e.type IN ['User', 'Item'] "
+    "AND NOT EXISTS { (e)--(:Entity) } AND NOT EXISTS { (e)<-[:MEMBER]-(:Hyperedge) } "
+    "AND NOT EXISTS { (e)-[:HAS_TEXT]->(:Text) } OPTIONAL MATCH (e)-[:HAS_FEATURE]->(x:Feature) DETACH DELETE x, e"
+)
 
 
 class Neo4jStore(GraphStore, name="neo4j"):
@@ -79,10 +89,13 @@ class Neo4jStore(GraphStore, name="neo4j"):
 
         Raises:
             QueryError: if the query is wrong, writes without leave, or takes longer than `timeout_s`.
+            StoreFormatError: if the database holds a store of another version.
             StoreUnreachableError: if the server does not answer or does not let us in.
         """
         access = neo4j.WRITE_ACCESS if write else neo4j.READ_ACCESS
         with self._connection.session(access) as session, self._query_errors(timeout_s):
+            if (version := stored_version(session)) is not None:
+                refuse_other_version(version)
             if not write:
                 explained = neo4j.Query(f"EXPLAIN {cypher}", timeout=timeout_s)
                 check_plan(session.run(explained, dict(parameters or {})).consume().plan)
@@ -96,7 +109,7 @@ class Neo4jStore(GraphStore, name="neo4j"):
         parameters = {"id": entity_id, "limit": limit}
         return neighbour_table([self.query(cypher, parameters) for cypher in neighbour_statements()], limit)
 
-    def delete(self, *sources: str) -> int:
+    def delete(self, *sources: str, orphans: bool = False) -> int:
         """Remove the facts of some sources; returns how many triples, hyperedges and texts.
 
         Rows go in batches, each a transaction: a server with little memory can delete a large source, too. The sources
@@ -107,7 +120,7 @@ class Neo4jStore(GraphStore, name="neo4j"):
             self._connection.refusals(StoreWriteError, "the deletion was refused"),
         ):
             self._check_version(session)
-            return _delete_sources(session, list(sources))
+            return _delete_sources(session, list(sources), orphans=orphans)
 
     def ping(self) -> str:
         """Return the name and version of the server, e.g. `Neo4j/5.26.26`.
@@ -154,13 +167,22 @@ def _read_tables(tx: neo4j.ManagedTransaction) -> dict[str, pa.Table]:
     return read_tables(lambda statement, parameters: tx.run(statement, dict(parameters)).single(strict=True))
 
 
-def _delete_sources(session: neo4j.Session, sources: list[str]) -> int:
+def _delete_sources(session: neo4j.Session, sources: list[str], *, orphans: bool) -> int:
     counts, deletes = delete_statements(_FACT)
     session.run(CLEAR_LEDGER, load="").consume()  # a load that was broken off may not count on what goes now
     removed = sum(session.execute_read(_only, count, sources) for count in counts)
     for statement in deletes:
         match, verb, name = _DELETION.split(statement)[:3]
-        batch = f"{match} WITH {name} LIMIT {_DELETED_AT_ONCE} {verb} {name} RETURN count(*) AS n"
+        batch = f"{match} WITH {name} LIMIT {_DELETED_AT_ONCE} "
+        if (
+            orphans and name in _SPOKEN_OF
+        ):  # each goes with the last that speaks of it, else a killed deletion leaves it
+            batch += (
+                f"{_SPOKEN_OF[name]} WITH {name}, collect(DISTINCT e) AS es {verb} {name} "
+                f"WITH count(*) AS n, collect(es) AS lists CALL {{ WITH lists {_DELETE_ORPHANS} }} RETURN n"
+            )
+        else:
+            batch += f"{verb} {name} RETURN count(*) AS n"
         while session.execute_write(_only, batch, sources) == _DELETED_AT_ONCE:
             pass
     return removed

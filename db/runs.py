@@ -8,12 +8,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from db.errors import UnknownRunError
-from db.model import delete_statements, orphan_statements
+from db.errors import StoreFormatError, UnknownRunError
 from db.queries import load_query
 from db.store import GraphStore
 from kg.errors import did_you_mean
 from kg.graph import Graph
+from kg.hyperedges import id_of_source, rename_hyperedges
 from kg.progress import Progress, silent
 
 LIST_RUNS: Final = (
@@ -28,6 +28,7 @@ _OWN: Final = (
     "MATCH (r:Run)-[:HAS_SOURCE]->(s:Source) WHERE r.run = $run "
     "AND NOT EXISTS { MATCH (o:Run)-[:HAS_SOURCE]->(s) WHERE o.run <> $run } RETURN s.source AS source"
 )
+_HYPEREDGES: Final = "UNWIND $ids AS id MATCH (h:Hyperedge) WHERE h.hyperedge_id = id RETURN id, h.source AS source"
 _FORGET: Final = "MATCH (r:Run) WHERE r.run = $run DETACH DELETE r"
 _CHANGES: Final = pa.schema(
     [
@@ -44,12 +45,13 @@ _CHANGES: Final = pa.schema(
 def add_run(store: GraphStore, run: str, graph: Graph, progress: Progress = silent) -> None:
     """Write a graph and let its sources be those of a run; a run that is there gains them.
 
-    A source that was stored without a run, and that the graph names, is the run's from then on.
+    A source that was stored without a run, and that the graph names, is the run's from then on. Where the store has a
+    hyperedge's id from another source, it gets `ID@SOURCE`, as in `kg.fuse`: a store keeps one of each id.
 
     Raises:
         StoreWriteError: if the store refuses; what was there stays.
     """
-    store.write(graph, progress)
+    store.write(_with_own_hyperedges(store, graph), progress)
     store.query(JOIN_RUN, {"run": run, "sources": graph.sources["source"].to_pylist()}, write=True)
 
 
@@ -69,21 +71,18 @@ def delete_run(store: GraphStore, run: str) -> int:
         How many triples, hyperedges and texts were removed; 0 for a run that is not there.
     """
     own = store.query(_OWN, {"run": run})["source"].to_pylist()
-    counts, _ = delete_statements("(h:Entity)-[f]->(t:Entity)")
-    removed = sum(store.query(count, {"sources": own})["n"][0].as_py() for count in counts)
-    for statement in orphan_statements():
-        store.query(statement, {"sources": own}, write=True)
-    store.delete(*own)
+    removed = store.delete(*own, orphans=True)
     store.query(_FORGET, {"run": run}, write=True)
-    return int(removed)
+    return removed
 
 
 def diff_runs(store: GraphStore, before: str, after: str) -> pa.Table:
-    """Compare what two runs state, by the saved query `changes_between_runs`.
+    """Compare what two runs state, by the saved queries `..changes_between_runs`: facts, hyperedges and texts.
 
     Returns:
         Columns change (added, changed, removed), head, relation, tail, before, after; the last two are the highest
-        confidence that a source of the run gives the fact.
+        confidence that a source of the run gives the fact, or weight of the hyperedge. The members of a hyperedge are
+        rows with relation `RELATION/ROLE`, a text is one with relation `text/KIND` and itself as tail.
 
     Raises:
         UnknownRunError: if there is none of a name.
@@ -93,4 +92,22 @@ def diff_runs(store: GraphStore, before: str, after: str) -> pa.Table:
         if run not in known:
             msg = f"the store has no run `{run}`; {did_you_mean(run, known) if known else 'it has none yet'}"
             raise UnknownRunError(msg)
-    return store.query(load_query("changes_between_runs"), {"before": before, "after": after}).cast(_CHANGES)
+    changes = []
+    for kind in ("", "hyperedge_", "text_"):
+        rows = store.query(load_query(f"{kind}changes_between_runs"), {"before": before, "after": after})
+        if kind == "text_":
+            rows = rows.append_column("before", pa.nulls(len(rows))).append_column("after", pa.nulls(len(rows)))
+        changes.append(rows.cast(_CHANGES))
+    return pa.concat_tables(changes).sort_by([(name, "ascending") for name in _CHANGES.names[:4]])
+
+
+def _with_own_hyperedges(store: GraphStore, graph: Graph) -> Graph:
+    own = dict(zip(*(graph.hyperedges[name].to_pylist() for name in ("hyperedge_id", "source")), strict=True))
+    others = {i: id_of_source(i, source) for i, source in own.items()}
+    try:
+        rows = store.query(_HYPEREDGES, {"ids": [*own, *others.values()]}).to_pylist() if own else []
+    except StoreFormatError:
+        return graph  # there is no store yet
+    stored = {row["id"]: row["source"] for row in rows}
+    taken = (i for i in own if stored.get(i, own[i]) != own[i] or others[i] in stored)
+    return rename_hyperedges(graph, {i: others[i] for i in taken})

@@ -69,8 +69,13 @@ class GraphStore(Registered, package="db"):
         """
 
     @abstractmethod
-    def delete(self, *sources: str) -> int:
-        """Remove the facts of some sources; facts that another source also states stay. Returns the number removed."""
+    def delete(self, *sources: str, orphans: bool = False) -> int:
+        """Remove the facts of some sources; facts that another source also states stay. Returns the number removed.
+
+        Args:
+            sources: their names.
+            orphans: remove the entities that nothing but these facts speaks of, too; users and items stay.
+        """
 
     def close(self) -> None:
         """Release the store."""

@@ -12,6 +12,7 @@ from kg.check import assert_no_leak
 from kg.errors import ConfigError, DuplicateIdError, SchemaError, first_five
 from kg.fusion import FuseConfig, FusionReport
 from kg.graph import Graph
+from kg.hyperedges import id_of_source, rename_hyperedges
 from kg.resolve import Resolution, ResolveConfig, cluster, same_name_pairs
 from kg.similar import Encoder
 from kg.similar_names import SimilarConfig, similar_name_pairs
@@ -158,26 +159,11 @@ def _separate_hyperedges(graphs: Sequence[Graph]) -> list[Graph]:
 def _rename_hyperedges(graph: Graph, owner: dict[str, tuple[int, str]]) -> Graph:
     edges = graph.hyperedges
     renamed = {
-        edge: f"{edge}@{source}"
+        edge: id_of_source(edge, source)
         for edge, source in zip(edges["hyperedge_id"].to_pylist(), edges["source"].to_pylist(), strict=True)
         if owner[edge][1] != source
     }
-    if not renamed:
-        return graph
-    changes = {}
-    for name, column in _HYPEREDGE_COLUMNS.items():
-        table = getattr(graph, name)
-        ids = pa.array([renamed.get(i, i) for i in table[column].to_pylist()], pa.string())
-        changes[name] = table.set_column(table.column_names.index(column), table.schema.field(column), ids)
-    return graph.replace(**changes)
-
-
-_HYPEREDGE_COLUMNS = {
-    "hyperedges": "hyperedge_id",
-    "members": "hyperedge_id",
-    "texts": "entity_id",
-    "features": "entity_id",
-}
+    return rename_hyperedges(graph, renamed)
 
 
 def _stack(base: Graph, graphs: Sequence[Graph]) -> Tables:

@@ -42,7 +42,7 @@ class SavedQueryContract:
 
     def test_saved_query_facts_of_entity(self, new_store: Callable[[], GraphStore]) -> None:
         rows = _saved(new_store, "facts_of_entity", {"entity_id": "person:anna"})
-        assert sorted((r["head"], r["relation"], r["tail"], r["source"], r["kind"]) for r in rows) == [
+        assert [(r["head"], r["relation"], r["tail"], r["source"], r["kind"]) for r in rows] == [
             ("item:5", "directed_by", "person:anna", "dataset:toy", "dataset"),
             ("item:7", "acted_by", "person:anna", "dataset:toy", "dataset"),
             ("item:7", "directed_by", "person:anna", "dataset:toy", "dataset"),
@@ -50,6 +50,14 @@ class SavedQueryContract:
         assert [r["quote"] for r in _saved(new_store, "facts_of_entity", {"entity_id": "item:5"}) if r["quote"]] == [
             "a lie"
         ]
+        facts = [("m", "r", t, "s") for t in "mzany"] + [(h, "r", "m", "s") for h in "zan"] + [("m", "q", "z", "s")]
+        graph = Graph.from_rows(
+            entities=[{"entity_id": i, "type": "T", "name": i} for i in "amnyz"],
+            triples=[{"head": h, "relation": r, "tail": t, "confidence": 1.0, "source": s} for h, r, t, s in facts],
+            sources=[{"source": "s", "kind": "rule"}],
+        )
+        rows = _saved(new_store, "facts_of_entity", {"entity_id": "m"}, graph)
+        assert [(r["head"], r["relation"], r["tail"], r["source"]) for r in rows] == sorted(facts)
 
     def test_saved_query_facts_by_model(self, new_store: Callable[[], GraphStore]) -> None:
         rows = _saved(new_store, "facts_by_model")
@@ -166,7 +174,7 @@ class SavedQueryContract:
             add_run(store, "first", toy_graph())
             add_run(store, "second", second_run())
             ask = load_query("changes_between_runs")
-            forth = [tuple(r.values()) for r in diff_runs(store, "first", "second").to_pylist()]
+            forth = [tuple(r.values()) for r in store.query(ask, {"before": "first", "after": "second"}).to_pylist()]
             back = store.query(ask, {"before": "second", "after": "first"}).to_pylist()
             assert store.query(ask, {"before": "first", "after": "first"}).num_rows == 0
         assert [row for row in forth if row[0] != "removed"] == [
@@ -180,6 +188,26 @@ class SavedQueryContract:
         assert {(swapped[change], h, r, t, after, before) for change, h, r, t, before, after in forth} == {
             tuple(row.values()) for row in back
         }
+
+    def test_saved_query_hyperedge_changes_between_runs(self, new_store: Callable[[], GraphStore]) -> None:
+        runs = (_hyperedge_run("s:ä", "goal", 0.5), _hyperedge_run("s:😀", "goal", 0.75))
+        assert [tuple(r.values()) for r in _changes(new_store, "hyperedge_changes_between_runs", *runs)] == [
+            ("changed", "hyperedge:1", "trip", "", 0.5, 0.75),
+            ("changed", "hyperedge:2", "trip/goal", "place:rome", 0.5, 0.75),
+        ]
+        runs = (_hyperedge_run("s:a", "goal", 0.5), _hyperedge_run("s:b", "start", 0.5))
+        assert [tuple(r.values()) for r in _changes(new_store, "hyperedge_changes_between_runs", *runs)] == [
+            ("added", "hyperedge:2", "trip/start", "place:rome", None, 0.5),
+            ("removed", "hyperedge:2", "trip/goal", "place:rome", 0.5, None),
+        ]
+
+    def test_saved_query_text_changes_between_runs(self, new_store: Callable[[], GraphStore]) -> None:
+        runs = (_hyperedge_run("s:a", "goal", 0.5), _hyperedge_run("s:b", "goal", 0.5, "far"))
+        assert [tuple(r.values()) for r in _changes(new_store, "text_changes_between_runs", *runs)] == [
+            ("added", "hyperedge:2", "text/summary", "far"),
+            ("removed", "hyperedge:2", "text/summary", "a trip"),
+        ]
+        assert _changes(new_store, "text_changes_between_runs", runs[0], _hyperedge_run("s:c", "goal", 0.5)) == []
 
     def test_every_saved_query_has_a_test_of_its_answer(self, new_store: Callable[[], GraphStore]) -> None:
         assert {name for name in saved_queries() if not hasattr(self, f"test_saved_query_{name}")} == set()
@@ -214,6 +242,38 @@ class RunContract:
         assert {r["entity_id"] for r in left.entities.to_pylist()} - set(users_and_items) == {"place:paris"}
         assert (len(left.triples), len(left.sources), len(left.interactions)) == (0, 0, 24)
 
+    def test_two_runs_may_use_one_id_for_different_hyperedges(self, new_store: Callable[[], GraphStore]) -> None:
+        first, second = _hyperedge_run("s:a", "goal", 0.5), _hyperedge_run("s:b", "start", 0.25, "far")
+        with new_store() as store:
+            for _ in range(2):
+                add_run(store, "first", first)
+                add_run(store, "second", second)
+            both = store.read()
+            assert sorted(both.hyperedges["hyperedge_id"].to_pylist()) == [
+                "hyperedge:1", "hyperedge:1@s:b", "hyperedge:2", "hyperedge:2@s:b",
+            ]  # fmt: skip
+            assert len(both.members) == len(both.texts) == 2
+            assert len(diff_runs(store, "first", "second")) == 5
+            assert delete_run(store, "second") == 3
+            assert store.read().equals(first)
+            add_run(store, "second", second)
+            assert delete_run(store, "first") == 3
+            add_run(store, "second", second)
+            assert delete_run(store, "second") == 3
+            assert store.read().equals(Graph.from_rows())
+
+    def test_runs_that_differ_in_hyperedges_and_texts_alone(self, new_store: Callable[[], GraphStore]) -> None:
+        with new_store() as store:
+            add_run(store, "first", _hyperedge_run("s:a", "goal", 0.5))
+            add_run(store, "second", _hyperedge_run("s:b", "goal", 0.75, "far"))
+            assert diff_runs(store, "first", "first").num_rows == 0
+            assert [tuple(r.values()) for r in diff_runs(store, "first", "second").to_pylist()] == [
+                ("added", "hyperedge:2", "text/summary", "far", None, None),
+                ("changed", "hyperedge:1", "trip", "", 0.5, 0.75),
+                ("changed", "hyperedge:2", "trip/goal", "place:rome", 0.5, 0.75),
+                ("removed", "hyperedge:2", "text/summary", "a trip", None, None),
+            ]
+
     def test_a_deleted_source_leaves_its_run(self, new_store: Callable[[], GraphStore]) -> None:
         with new_store() as store:
             add_run(store, "first", toy_graph())
@@ -231,6 +291,24 @@ class RunContract:
             add_run(store, "first", toy_graph())
             with pytest.raises(UnknownRunError, match="no run `frist`; did you mean `first`"):
                 diff_runs(store, "first", "frist")
+
+
+def _hyperedge_run(source: str, role: str, weight: float, text: str = "a trip") -> Graph:
+    edges = [f"hyperedge:{n}" for n in (1, 2)]
+    return Graph.from_rows(
+        entities=[{"entity_id": "place:rome", "type": "Place", "name": "rome"}],
+        hyperedges=[{"hyperedge_id": i, "relation": "trip", "weight": weight, "source": source} for i in edges],
+        members=[{"hyperedge_id": edges[1], "entity_id": "place:rome", "role": role}],
+        texts=[{"entity_id": edges[1], "kind": "summary", "text": text, "source": source}],
+        sources=[{"source": source, "kind": "llm"}],
+    )
+
+
+def _changes(new_store: Callable[[], GraphStore], name: str, before: Graph, after: Graph) -> list[dict[str, Any]]:
+    with new_store() as store:
+        add_run(store, "first", before)
+        add_run(store, "second", after)
+        return store.query(load_query(name), {"before": "first", "after": "second"}).to_pylist()
 
 
 def _saved(

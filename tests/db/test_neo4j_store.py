@@ -6,14 +6,18 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from db import neo4j_store
 from db.errors import QueryError, StoreFormatError, StoreUnreachableError, StoreWriteError
 from db.neo4j_connection import check_server
 from db.neo4j_store import Neo4jConfig, Neo4jStore
+from db.runs import add_run, delete_run
 from kg.errors import ConfigError
 from kg.graph import Graph
+from tests.contracts.store_questions import second_run
 from tests.db.servers import wiped
 from tests.toy import toy_graph
 
@@ -106,7 +110,8 @@ def test_another_version_is_refused(store: Neo4jStore) -> None:
     store.write(toy_graph())
     with store._connection.session("WRITE") as session:
         session.run("MATCH (s:KgliftStore) SET s.version = 99").consume()
-    for use in (store.read, lambda: store.write(toy_graph()), lambda: store.delete("llm:aaaa")):
+    reads = (store.read, lambda: store.query("RETURN 1 AS x"), lambda: store.neighbours("item:1"))
+    for use in (*reads, lambda: store.write(toy_graph()), lambda: store.delete("llm:aaaa")):
         with pytest.raises(StoreFormatError, match="store version 99, this kglift reads 2"):
             use()
 
@@ -184,6 +189,33 @@ def test_a_source_larger_than_a_batch_is_deleted_whole(store: Neo4jStore, monkey
     left = store.read()
     assert [row["source"] for row in left.triples.to_pylist()] == ["llm:aaaa"] * 2
     assert (len(left.hyperedges), len(left.members), len(left.sources)) == (0, 0, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_statements", [3, 4, 5, 6, 7, 8, 9])
+def test_a_deletion_that_was_broken_off_still_finds_the_orphans(
+    store: Neo4jStore, monkeypatch: pytest.MonkeyPatch, n_statements: int
+) -> None:
+    store.write(toy_graph())
+    add_run(store, "second", second_run())
+    monkeypatch.setattr("db.neo4j_store._DELETED_AT_ONCE", 1)
+    left = iter(range(n_statements))
+
+    def broken_off(*arguments: Any) -> int:
+        if next(left, None) is None:
+            msg = "broken off"
+            raise RuntimeError(msg)
+        return whole(*arguments)
+
+    with monkeypatch.context() as patched:
+        whole = neo4j_store._only
+        patched.setattr(neo4j_store, "_only", broken_off)
+        with pytest.raises(RuntimeError, match="broken off"):
+            delete_run(store, "second")
+    if n_statements == 8:  # three that count, five for four facts: each orphan goes with its last fact, not before
+        assert len(store.read().entities) == len(toy_graph().entities) + 2
+    delete_run(store, "second")
+    assert store.read().equals(toy_graph())
 
 
 @pytest.mark.slow
