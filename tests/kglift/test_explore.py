@@ -149,7 +149,7 @@ def test_runs_are_added_compared_and_taken_back(run, at: str, tmp_path: Path) ->
     assert json.loads(run("runs", "list", "--at", at, "--json")[1])["v2"] == ["llm:n"]
     _, out, err = run("runs", "diff", "v1", "v2", "--at", at, "--json")
     assert [row["after"] for row in json.loads(out) if row["change"] == "changed"] == [0.9]
-    assert "1 changed, 10 removed" in err
+    assert "1 changed, 22 removed" in err  # 10 facts, 10 members of hyperedges, 2 texts
     assert "no difference" in run("runs", "diff", "v1", "v1", "--at", at)[2]
     assert "no run `v3`; Known: v1, v2" in run("runs", "diff", "v1", "v3", "--at", at)[2]
     assert "1 triples" in run("runs", "delete", "v2", "--at", at)[2]
