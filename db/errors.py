@@ -5,7 +5,7 @@ DbError
 ├── StoreUnreachableError (ConnectionError)  no server, wrong address, wrong credentials, locked by another process
 ├── UnknownRunError (LookupError)    the store has no run of this name
 ├── QueryError (ValueError)          the query is wrong, not allowed, or took too long
-└── StoreWriteError (OSError)        the store refused to write; what was there before is whole
+└── StoreWriteError (OSError)        the store refused to write; it says what became of what was there
     └── RowsRefusedError             the store refused some rows; all others are written
 """
 
@@ -34,7 +34,7 @@ class QueryError(DbError, ValueError):
 
 
 class StoreWriteError(DbError, OSError):
-    """The store refused to write; what was there before is whole."""
+    """The store refused to write; the message says what became of what was there."""
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class LadybugStore(GraphStore, name="ladybug"):
         """Add a graph in one transaction; of two rows with one key the last written stays.
 
         Raises:
-            StoreWriteError: if the disk is full or read-only; what was there is whole.
+            StoreWriteError: if the disk is full or read-only; it says whether what was there was found whole.
             StoreUnreachableError: if somebody else has the file for longer than `wait_s`.
             StoreFormatError: if the file is no kglift store.
         """
