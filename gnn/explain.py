@@ -64,9 +64,9 @@ class PathFinder:
         score(p) = prod_{e in p} confidence(e) / prod_{v inner} sqrt(degree(v))
 
     Paths run over train interactions and facts in both directions, visit no node twice, and never use the interaction
-    of the user with the item itself. A node's degree counts its edges in both directions, so that a path over a hub (a
-    genre that half of the items have) counts less than one over a rare node. The score ranks paths of one pair; it is
-    no probability, and no part of any model's score.
+    of the user with the item itself, nor a fact of confidence 0. A node's degree counts its edges in both directions,
+    so that a path over a hub (a genre that half of the items have) counts less than one over a rare node. The score
+    ranks paths of one pair; it is no probability, and no part of any model's score.
 
     Args:
         ckg: the graph; held-out interactions are not part of `ckg.edges()`, so no path can show one.
@@ -81,9 +81,10 @@ class PathFinder:
     def __init__(self, ckg: CollaborativeKG) -> None:
         self.ckg = ckg
         index, kind = ckg.edges()
-        head, tail = index
-        half = len(kind) // 2
-        one_way = np.concatenate([np.ones(half - len(ckg.confidence)), ckg.confidence])
+        one_way = np.concatenate([np.ones(len(kind) // 2 - len(ckg.confidence)), ckg.confidence])
+        kept = np.tile(one_way > 0, 2)
+        (head, tail), kind, one_way = index[:, kept], kind[kept], one_way[one_way > 0]
+        half = len(one_way)
         order = np.lexsort((kind, tail, head))
         place = np.argsort(order)
         self._head: Ints = head[order]

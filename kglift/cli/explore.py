@@ -176,7 +176,7 @@ def delete(
 
 @runs.command("diff", epilog="Example: kglift runs diff prompt-v1 prompt-v2 --at graph.lbug")
 def diff(before: str, after: str, store: Store = "ladybug", at: At = "graph.lbug", as_json: AsJson = False) -> None:
-    """Show the facts that only one of two runs states, or each with another confidence."""
+    """Show what only one of two runs states, or each with another confidence: facts, hyperedges, members, texts."""
     from db.runs import diff_runs
     from kglift.stores import open_store
 

@@ -153,7 +153,13 @@ class SavedQueryContract:
         assert [tuple(r.values()) for r in rows] == [("item:7", "has_mood", "mood:dark", 0.5, 0.9, 3)]
 
     def test_saved_query_complements_of_item(self, new_store: Callable[[], GraphStore]) -> None:
-        both = concat(toy_graph(), second_run())
+        denied = {"head": "item:1", "relation": "complements", "tail": "item:6", "confidence": 0.0, "source": "llm:no"}
+        no = Graph.from_rows(
+            entities=toy_graph().entities.to_pylist(),
+            triples=[denied, {**denied, "head": "genre:comedy", "tail": "mood:dark"}],
+            sources=[{"source": "llm:no", "kind": "llm"}],
+        )
+        both = concat(toy_graph(), second_run(), no)
         rows = _saved(new_store, "complements_of_item", {"item_id": "item:1"}, both)
         assert sorted((r["item_id"], r["entity_id"], r["other_entity_id"], r["confidence"]) for r in rows) == [
             ("item:4", "", "", 0.7),

@@ -85,6 +85,11 @@ def test_a_fact_between_user_and_item_is_a_path_of_one_edge():
     assert (path.nodes, path.edge_types, path.score) == ((0, 2), (1,), 0.4)
 
 
+def test_what_is_denied_explains_nothing():
+    ckg = _small(triples=[(0, 1, 2)], confidence=[0.0], train=[(1, 2)])
+    assert PathFinder(ckg).find_paths(0, 0) == []
+
+
 def test_a_rare_entity_beats_a_hub_of_equal_confidence():
     # user 0 has item 3; node 7 is a hub of items 3..6, node 8 joins only items 3 and 4
     triples = [(i, 1, 7) for i in (3, 4, 5, 6)] + [(3, 1, 8), (4, 1, 8)]
