@@ -1,6 +1,7 @@
 """`python -m db`: load a graph directory into a store, ask it, and run a Neo4j of one's own."""
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -248,6 +249,7 @@ def guide(
 
 def main() -> None:
     """Run the command line: an error of ours is one line and exit code 1."""
+    logging.getLogger("neo4j").addHandler(logging.NullHandler())  # else its driver tells of each retry
     try:
         app()
     except (DbError, KgError) as error:

@@ -1,6 +1,7 @@
 """The root of the command line: options for every command, errors, exit codes."""
 
 import errno
+import logging
 import signal
 import sys
 from typing import Annotated, Any, NoReturn
@@ -57,6 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str]) -> NoReturn:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
+    if not debug:
+        logging.getLogger("neo4j").addHandler(logging.NullHandler())  # else its driver tells of each retry
     command: Any = typer.main.get_command(app)
     try:
         code = command.main(args=arguments, prog_name="kglift", standalone_mode=False)

@@ -1,5 +1,7 @@
 """`kglift load --bulk`, `dump` and `restore`."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,20 @@ def test_the_tools_of_neo4j_leave_its_own_server_alone_where_neo4j_uri_is_anothe
         assert "NEO4J_URI is bolt://127.0.0.1:7688, another server than that of" in err
         assert err.count("\n") == 1
     assert not (tmp_path / "home").exists()
+
+
+def test_what_the_driver_of_neo4j_logs_is_not_shown(tmp_path: Path) -> None:
+    code = (
+        "import logging, sys\nfrom kglift.cli import main\nimport kglift.stores\n"
+        "def load_graph(*_):\n"
+        "    logging.getLogger('neo4j.session').warning('Transaction failed and will be retried')\n"
+        "kglift.stores.load_graph = load_graph\nmain(sys.argv[1:])\n"
+    )
+    write_graph(toy_graph(), tmp_path / "graph")
+    command = [sys.executable, "-c", code, "load", str(tmp_path / "graph"), "--store", "neo4j", "-q"]
+    for more, shown in (([], False), (["--debug"], True)):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=True, timeout=60)
+        assert ("will be retried" in done.stderr) is shown
 
 
 def test_bulk_is_for_neo4j(run, tmp_path: Path) -> None:
