@@ -146,26 +146,39 @@ def _filled(parts: Iterable[Group], limits: Limits, multiple: int = 1) -> Iterat
 
 
 def write_in_parallel(
-    batches: Iterable[Batch], write: Callable[[Batch], _Result], n_writers: int
+    batches: Iterable[Batch],
+    write: Callable[[Batch], _Result],
+    n_writers: int,
+    stop: Callable[[Iterable[Future[_Result]]], object] = list,
 ) -> Iterator[tuple[Batch, _Result]]:
     """Write batches by several threads, never two at once that name the same block.
 
+    Args:
+        batches: what is written.
+        write: writes one of them.
+        n_writers: how many threads.
+        stop: is called where the whole ends early, with what is still being written, so that it may end that.
+
     Yields:
-        Each batch and what `write` returned, as they end. An error of `write` ends the whole: batches that are being
-        written are waited for, no other is begun.
+        Each batch and what `write` returned, as they end. An error of `write`, or Ctrl-C, ends the whole: batches that
+        are being written are waited for, no other is begun.
     """
     waiting = list(batches)
     running: dict[Future[_Result], Batch] = {}
     with ThreadPoolExecutor(n_writers, thread_name_prefix="kglift-write") as threads:
-        while waiting or running:
-            held = frozenset[int]().union(*(batch.blocks for batch in running.values()))
-            while len(running) < n_writers and (place := _first_free(waiting, held)) is not None:
-                batch = waiting.pop(place)
-                held |= batch.blocks
-                running[threads.submit(write, batch)] = batch
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                yield running.pop(future), future.result()
+        try:
+            while waiting or running:
+                held = frozenset[int]().union(*(batch.blocks for batch in running.values()))
+                while len(running) < n_writers and (place := _first_free(waiting, held)) is not None:
+                    batch = waiting.pop(place)
+                    held |= batch.blocks
+                    running[threads.submit(write, batch)] = batch
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield running.pop(future), future.result()
+        except BaseException:
+            stop(running)
+            raise
 
 
 def _first_free(waiting: list[Batch], held: frozenset[int]) -> int | None:

@@ -86,11 +86,12 @@ class Neo4jConnection:
             self._driver = None
 
     @contextmanager
-    def session(self, access: str) -> Iterator[neo4j.Session]:
+    def session(self, access: str, *, retry_for_s: float | None = None) -> Iterator[neo4j.Session]:
         """Open a session.
 
         Args:
             access: `neo4j.READ_ACCESS`, in which the server refuses to write, or `neo4j.WRITE_ACCESS`.
+            retry_for_s: instead of that of the configuration; 0 where the caller repeats what failed.
 
         Raises:
             StoreUnreachableError: if the server does not answer, does not let us in, or is too old.
@@ -98,7 +99,10 @@ class Neo4jConnection:
         if self._driver is None:
             self._driver = self._connect()
         with self._driver.session(
-            database=self.config.database, default_access_mode=access, fetch_size=FETCH_SIZE
+            database=self.config.database,
+            default_access_mode=access,
+            fetch_size=FETCH_SIZE,
+            max_transaction_retry_time=self.config.retry_for_s if retry_for_s is None else retry_for_s,
         ) as session:
             try:
                 yield session

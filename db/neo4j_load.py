@@ -13,14 +13,15 @@ import hashlib
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import Any, Final
 
 import neo4j
 import pyarrow as pa
 import pyarrow.compute as pc
-from neo4j.exceptions import IncompleteCommit, Neo4jError, ResultFailedError
+from neo4j.exceptions import DriverError, IncompleteCommit, Neo4jError, ResultFailedError
 
 from db.batches import Batch, Limits, cut_nodes, cut_relationships, write_in_parallel
 from db.errors import RefusedRow, RowsRefusedError, StoreWriteError
@@ -39,6 +40,9 @@ _NOTE: Final = "MERGE (b:KgliftBatch {batch: $batch}) SET b.load = $load"
 _CLOSE: Final = "MATCH (b:KgliftBatch {load: $load}) DELETE b"
 _NEW_STORE: Final = "MERGE (s:KgliftStore {format: $format}) SET s.version = $version"
 _TURN_S: Final = 5.0
+_LAST_BATCHES_S: Final = 10.0
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 5.0
 _MAX_REFUSED: Final = 100
 # Neo4j 5.26 sometimes never answers a BEGIN that follows at once on the RESET after a failure: the driver gives the
 # connection up after two minutes
@@ -72,6 +76,7 @@ class _Load:
         self.total = sum(len(table) for table in tables.values())
         self.done = 0
         self.turn = threading.Lock()
+        self.is_stopped = threading.Event()
         self.refused: list[RefusedRow] = []
 
     def run(self) -> None:
@@ -95,24 +100,43 @@ class _Load:
         )
         parts = [group for name in names for group in groups(name, self.tables)]
         batches = cut_nodes(parts, limits) if names == NODES else cut_relationships(parts, nodes, limits)
-        for batch, refused in write_in_parallel(batches, self._write_batch, config.n_writers):
+        for batch, refused in write_in_parallel(batches, self._write_batch, config.n_writers, self._stop):
             self.refused += refused
             if len(self.refused) > _MAX_REFUSED:
                 raise StoreWriteError(self._refusal("that is more than a few bad rows, and the load was given up"))
             self.done += len(batch)
             self.progress(self.done, self.total, batch.parts[-1].table)
 
+    def _stop(self, running: Iterable[Future[list[RefusedRow]]]) -> None:
+        """Let what is being written end, but not be repeated; where the server does not answer, give it up."""
+        self.is_stopped.set()
+        if wait(running, timeout=_LAST_BATCHES_S).not_done:
+            self.connection.close()
+
     def _write_batch(self, batch: Batch) -> list[RefusedRow]:
         batch = batch.taken()
         values = [part.rows.to_pydict() for part in batch.parts]
-        with self.connection.session(neo4j.WRITE_ACCESS) as session:
+        pauses = iter(_pauses(self.connection.config.retry_for_s))
+        while True:
             try:
-                _commit_in_turn(session, self.turn, _write_once, batch, values, self.name)
-            except Neo4jError as error:
-                if not (error.code or "").startswith(_ABOUT_ROWS):
+                with self.connection.session(neo4j.WRITE_ACCESS, retry_for_s=0) as session:
+                    return self._try_batch(session, batch, values)
+            except (DriverError, Neo4jError) as error:
+                if not error.is_retryable() or not self._is_left(next(pauses, None)):
                     raise
-                return list(_bisect(session, self.turn, batch, error))
+
+    def _try_batch(self, session: neo4j.Session, batch: Batch, values: list[_Columns]) -> list[RefusedRow]:
+        try:
+            _commit_in_turn(session, self.turn, _write_once, batch, values, self.name)
+        except Neo4jError as error:
+            if not (error.code or "").startswith(_ABOUT_ROWS):
+                raise
+            return list(_bisect(session, self.turn, batch, error))
         return []
+
+    def _is_left(self, pause_s: float | None) -> bool:
+        """Wait, and say whether there is time to write a batch again; none is where the load was stopped."""
+        return pause_s is not None and not self.is_stopped.wait(pause_s)
 
     def _drop_rows_of_refused_nodes(self) -> None:
         for name in RELATIONSHIPS if self.refused else ():
@@ -128,6 +152,14 @@ class _Load:
     def _refusal(self, outcome: str) -> str:
         shown = first_five(f"{r.table} {_shortened(r.row)}: {r.reason}" for r in self.refused)
         return f"the server refused {len(self.refused)} of {self.total} rows; {outcome}. Refused: {shown}; correct them"
+
+
+def _pauses(retry_for_s: float) -> Iterator[float]:
+    """Give the pauses between the attempts to write a batch, until the time for them is over."""
+    pause, until = _FIRST_PAUSE_S, time.monotonic() + retry_for_s
+    while time.monotonic() < until:
+        yield pause
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 
 def prepare(session: neo4j.Session) -> None:

@@ -1,5 +1,6 @@
 """Batches hold every row once, and no two that share a node are written at the same time."""
 
+import signal
 import threading
 import time
 import tracemalloc
@@ -130,6 +131,23 @@ def test_an_error_ends_the_whole_and_begins_no_other() -> None:
     with pytest.raises(OSError, match="the disk is full"):
         list(write_in_parallel(batches, write, 2))
     assert len(begun) == 1
+
+
+def test_ctrl_c_begins_no_other_and_stops_those_that_are_written() -> None:
+    begun, stopped = [], threading.Event()
+
+    def write(batch: Batch) -> None:
+        begun.append(batch)
+        if len(begun) == 1:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        stopped.wait(30)
+
+    batches = [Batch((), frozenset({k})) for k in range(5)]
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(write_in_parallel(batches, write, 2, lambda running: stopped.set()))
+    assert time.monotonic() - before < 10
+    assert len(begun) <= 2
 
 
 class _Session:

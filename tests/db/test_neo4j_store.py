@@ -40,6 +40,14 @@ def test_a_wrong_setting(settings: dict[str, object], says: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_an_address_with_what_only_a_cluster_takes() -> None:
+    with (
+        Neo4jStore(Neo4jConfig(uri="bolt://127.0.0.1:7687?x=1")) as store,
+        pytest.raises(ConfigError, match=r"`bolt://127\.0\.0\.1:7687\?x=1` is no address of Neo4j"),
+    ):
+        store.ping()
+
+
 def test_nobody_answers() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
