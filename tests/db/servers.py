@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import DEVNULL
 
 import neo4j
 import pytest
@@ -67,7 +69,15 @@ def _start(home: Path, password: str | None) -> server.Server:
     jars = server.default_home() / "lib"
     if lacking := server.missing_tools(jars=jars):
         pytest.skip(lacking)
-    return server.start(home, jars=jars, bolt_port=0, http_port=0, password=password, java_options=FAST_START)
+    running = server.start(home, jars=jars, bolt_port=0, http_port=0, password=password, java_options=FAST_START)
+    watch(os.getpid(), running.pid)
+    return running
+
+
+def watch(parent: int, child: int) -> None:
+    """End a process when another one, which should have ended it, was killed."""
+    loop = f"while kill -0 {parent} && kill -0 {child}; do sleep 1; done; kill {child}"
+    subprocess.Popen(["sh", "-c", loop], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
 
 
 def _auth() -> tuple[str, str] | None:

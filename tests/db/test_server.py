@@ -1,7 +1,9 @@
 """Starting and stopping a Neo4j of one's own."""
 
 import re
+import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from db import server
 from db.errors import QueryError, StoreFormatError, StoreUnreachableError
 from db.neo4j_store import Neo4jConfig, Neo4jStore
 from kg.errors import ConfigError
-from tests.db.servers import FAST_START
+from tests.db.servers import FAST_START, watch
 from tests.toy import toy_graph
 
 
@@ -68,6 +70,14 @@ def test_a_damaged_record(tmp_path: Path) -> None:
     (tmp_path / "server.json").write_text('{"pid": ', encoding="utf-8")
     with pytest.raises(StoreFormatError, match=r"server\.json` is damaged"):
         server.status(tmp_path)
+
+
+def test_a_server_of_the_tests_ends_with_them() -> None:
+    with subprocess.Popen(["sleep", "60"]) as parent, subprocess.Popen(["sleep", "60"]) as child:
+        watch(parent.pid, child.pid)
+        parent.kill()
+        parent.wait()
+        assert child.wait(timeout=10) == -signal.SIGTERM
 
 
 def test_another_address_than_that_of_the_server_of_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
