@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -80,9 +81,9 @@ def run_jobs(graph_dir: Path, jobs: Sequence[Job], jobs_dir: Path, progress: Pro
     threads = max(1, (os.cpu_count() or 1) // n_workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start, initargs=(threads,)) as pool:
-        with _ctrl_c_is_ours():
-            futures = {pool.submit(run_job, graph_dir, job, jobs_dir / job.key): job for job in todo}
         try:
+            with _ctrl_c_is_ours():
+                futures = {pool.submit(run_job, graph_dir, job, jobs_dir / job.key): job for job in todo}
             for count, future in enumerate(as_completed(futures), start=len(jobs) - len(todo) + 1):
                 future.result()
                 progress(count, len(jobs), futures[future].key)
@@ -150,12 +151,22 @@ def _n_workers(n_jobs: int) -> int:
 
 @contextmanager
 def _ctrl_c_is_ours() -> Iterator[None]:
-    """Start processes that never see Ctrl-C, not even while they import: they inherit the mask."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Start processes that never see Ctrl-C, not even while they import: they inherit the mask.
+
+    A Ctrl-C that another thread gets meanwhile is raised when they are started, not between the halves of a start.
+    """
+    came: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if is_main else None
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _start(n_threads: int) -> None:

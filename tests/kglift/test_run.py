@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from extract.ledger_rows import UnitState, settle_units
 from kg.files import read_graph
 from kg.progress import silent
 from kg.terms import TRAIN
+from kglift.bench import _ctrl_c_is_ours
 from kglift.cli import main
 from kglift.pipeline import _replace_store
 from kglift.stores import open_store
@@ -247,6 +249,26 @@ def _stop_in(command: list[str], stage: str, how: signal.Signals) -> None:
         return
     assert process.returncode == (-how if how == signal.SIGKILL else 130), told
     assert "Traceback" not in told
+
+
+def test_an_interrupt_that_another_thread_gets_waits_until_the_workers_are_started() -> None:
+    ended, started = threading.Event(), []
+    other = threading.Thread(target=ended.wait)
+    other.start()  # before SIGINT is blocked: it takes what this thread does not
+
+    def start() -> None:
+        with _ctrl_c_is_ours():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            started.append("workers")
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    finally:
+        ended.set()
+        other.join()
+    assert started == ["workers"]
 
 
 def test_an_interrupt_while_python_tidies_up_changes_nothing() -> None:
