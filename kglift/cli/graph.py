@@ -122,4 +122,5 @@ def load(
     if as_json:
         print_json(graph.counts())
     else:
-        say(f"{store}: {sum(graph.counts().values()):,} rows written; what was there before stays beside them")
+        beside = "" if bulk else "; what was there before stays beside them"
+        say(f"{store}: {sum(graph.counts().values()):,} rows written{beside}")
