@@ -107,7 +107,7 @@ def test_a_large_hyperedge_shows_the_role_that_few_have_and_says_what_is_left_ou
     )
     page = page_of(graph, "item:7")
     assert "user:1" in {cell for row in _Cells(page).rows for cell in row}
-    assert "1 of 1 neighbours are drawn; 21 other members of the hyperedges are not." in page
+    assert "1 of 1 neighbours are drawn; other members of the hyperedges that are not: 21." in page
 
 
 def test_a_node_alone_is_a_page_too() -> None:
