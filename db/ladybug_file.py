@@ -311,7 +311,7 @@ def copy_whole(source: Path, target: Path, before: Callable[[], None] = lambda: 
         with source.open("rb") as reader, whole_file(target, overwrite=True) as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
             writer.flush()
-            os.fsync(writer.fileno())
+            os.fsync(writer.fileno())  # before what `before` removes is gone
             before()
     except WriteError as error:
         raise StoreWriteError(str(error)) from error

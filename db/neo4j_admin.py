@@ -21,13 +21,12 @@ from db.errors import StoreFormatError, StoreUnreachableError, StoreWriteError
 from db.neo4j_connection import Neo4jConfig, Neo4jConnection
 from db.neo4j_csv import write_csv
 from db.neo4j_home import DATABASE, alone, has_database, remove_database, replacing
-from db.neo4j_load import constrain
+from db.neo4j_load import ID_COLUMN, constrain
 from kg.errors import first_five
 from kg.graph import Graph
 
 _Result = TypeVar("_Result")
 _LONGEST_ID: Final = 8_164  # bytes that an index of Neo4j 5.26 takes
-_INDEXED: Final = {"entities": "entity_id", "hyperedges": "hyperedge_id", "sources": "source"}
 # the tools run for seconds, in which the JVM spent half of its work on compiling what was not called often enough
 _COMPILE_LATE: Final = (
     "-XX:Tier4InvocationThreshold=150000",
@@ -200,7 +199,7 @@ def _end(tool: subprocess.Popen[str], command: str, options: Sequence[str] = ())
 
 def _refuse_long_ids(graph: Graph) -> None:
     long = []
-    for table, column in _INDEXED.items():
+    for table, column in ID_COLUMN.items():
         ids = getattr(graph, table)[column]
         for name in ids.filter(pc.greater(pc.binary_length(ids), _LONGEST_ID)).to_pylist():
             long.append(f"{table} {name[:40]}... ({len(name.encode()):,} bytes)")

@@ -1,6 +1,5 @@
 """The folder of a Neo4j of one's own: one command at a time, and a new database beside the old one till it is whole."""
 
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from db.errors import StoreUnreachableError
+from kg.files import locked
 
 DATABASE: Final = "neo4j"
 _PARTS: Final = (Path("data") / "databases" / DATABASE, Path("data") / "transactions" / DATABASE)
@@ -23,13 +23,8 @@ def alone(home: Path) -> Iterator[None]:
     Raises:
         StoreUnreachableError: if another command is at work there.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            msg = f"another command is at work on the databases of `{home}`; wait until it has ended"
-            raise StoreUnreachableError(msg) from error
+    msg = f"another command is at work on the databases of `{home}`; wait until it has ended"
+    with locked(home / "lock", StoreUnreachableError(msg)):
         _settle(home)
         yield
 

@@ -48,7 +48,7 @@ _MAX_REFUSED: Final = 100
 # connection up after two minutes
 _PAUSE_S: Final = 0.02
 _ABOUT_ROWS: Final = ("Neo.ClientError.Statement.", "Neo.ClientError.Schema.", "Neo.DatabaseError.Statement.")
-_ID_COLUMN: Final = {"entities": "entity_id", "hyperedges": "hyperedge_id", "sources": "source"}
+ID_COLUMN: Final = {"entities": "entity_id", "hyperedges": "hyperedge_id", "sources": "source"}
 
 
 def load(connection: Neo4jConnection, graph: Graph, progress: Progress = silent) -> None:
@@ -96,7 +96,7 @@ class _Load:
         config = self.connection.config
         limits = Limits(config.batch_size, config.batch_bytes, config.n_writers)
         nodes = pa.concat_arrays(
-            [self.tables[name][_ID_COLUMN[name]].combine_chunks() for name in ("entities", "hyperedges")]
+            [self.tables[name][ID_COLUMN[name]].combine_chunks() for name in ("entities", "hyperedges")]
         )
         parts = [group for name in names for group in groups(name, self.tables)]
         batches = cut_nodes(parts, limits) if names == NODES else cut_relationships(parts, nodes, limits)
@@ -141,7 +141,7 @@ class _Load:
     def _drop_rows_of_refused_nodes(self) -> None:
         for name in RELATIONSHIPS if self.refused else ():
             for column, targets in TABLES[name].references.items():
-                gone = [r.row[_ID_COLUMN[r.table]] for r in self.refused if r.table in targets]
+                gone = [r.row[ID_COLUMN[r.table]] for r in self.refused if r.table in targets]
                 rows = self.tables[name]
                 lost = pc.is_in(rows[column], value_set=pa.array(gone, pa.string()))
                 self.refused += [

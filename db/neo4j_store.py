@@ -173,16 +173,13 @@ def _delete_sources(session: neo4j.Session, sources: list[str], *, orphans: bool
     removed = sum(session.execute_read(_only, count, sources) for count in counts)
     for statement in deletes:
         match, verb, name = _DELETION.split(statement)[:3]
-        batch = f"{match} WITH {name} LIMIT {_DELETED_AT_ONCE} "
-        if (
-            orphans and name in _SPOKEN_OF
-        ):  # each goes with the last that speaks of it, else a killed deletion leaves it
-            batch += (
-                f"{_SPOKEN_OF[name]} WITH {name}, collect(DISTINCT e) AS es {verb} {name} "
+        rest = f"{verb} {name} RETURN count(*) AS n"
+        if orphans and (spoken_of := _SPOKEN_OF.get(name)):  # gone with the last that speaks of them, even after a kill
+            rest = (
+                f"{spoken_of} WITH {name}, collect(DISTINCT e) AS es {verb} {name} "
                 f"WITH count(*) AS n, collect(es) AS lists CALL {{ WITH lists {_DELETE_ORPHANS} }} RETURN n"
             )
-        else:
-            batch += f"{verb} {name} RETURN count(*) AS n"
+        batch = f"{match} WITH {name} LIMIT {_DELETED_AT_ONCE} {rest}"
         while session.execute_write(_only, batch, sources) == _DELETED_AT_ONCE:
             pass
     return removed

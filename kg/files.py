@@ -1,5 +1,6 @@
 """The directory format of every stage: files and a `manifest.json`, complete or absent."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -114,6 +115,23 @@ def sweep(path: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, taken: Exception) -> Iterator[None]:
+    """Hold a lock file for this process; the system lets go of it however the process ends.
+
+    Args:
+        path: the file; its folder is made if need be.
+        taken: raised if another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise taken from error
+        yield
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -66,7 +66,7 @@ def batch(asking: Asking, tell: Callable[[str], None]) -> Batch:
 
 def asks_encoder(step: ExtractPlan) -> bool:
     """Say whether a method looks up names by meaning, too."""
-    return float(getattr(_method_of(step).config, "min_meaning", 1.0)) < 1.0
+    return _asks_encoder(_method_of(step))
 
 
 def _method_of(step: ExtractPlan) -> Method:
@@ -74,9 +74,13 @@ def _method_of(step: ExtractPlan) -> Method:
     return cls(build_config(cls.Config, step.config, where=f"the configuration of method `{step.method}`"))
 
 
+def _asks_encoder(method: Method) -> bool:
+    return float(getattr(method.config, "min_meaning", 1.0)) < 1.0
+
+
 def _prepare(asking: Asking, tell: Callable[[str], None]) -> tuple[Graph, Method]:
     method = _method_of(asking.step)
-    if asks_encoder(asking.step):
+    if _asks_encoder(method):
         method.encode = sentence_encoder(tell)
     graph = read_graph(asking.graph_dir)
     assert_no_leak(graph)

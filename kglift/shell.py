@@ -23,7 +23,7 @@ from db import load_query, saved_queries
 from db.model import LABELS, STRUCTURE, label_of, relationship_type_of
 from db.store import GraphStore
 from kglift.errors import EXPECTED_ERRORS, SettingError
-from kglift.stores import find_parameters
+from kglift.stores import read_parameters
 
 _KEYWORDS: Final = (
     "MATCH OPTIONAL WHERE RETURN WITH UNWIND UNION ALL ORDER BY DESC SKIP LIMIT DISTINCT AS AND OR NOT IN IS NULL "
@@ -218,7 +218,7 @@ def run_script(shell: Shell, lines: Iterable[str]) -> None:
         for statement in statements:
             shell.run(statement)
     if rest:
-        msg = f"the last statement has no `;` at its end, or its quotes or comment none: {' '.join(rest.split())[:60]}"
+        msg = f"the last statement has no `;` at its end, or an open quote or comment: {' '.join(rest.split())[:60]}"
         raise SettingError(msg)
 
 
@@ -228,7 +228,7 @@ def _settings(text: str) -> dict[str, Any]:
     except ValueError as error:
         msg = f"`{text}` cannot be read: {error}; write e.g. name='two words' n=5"
         raise SettingError(msg) from error
-    return find_parameters(words)
+    return read_parameters(words)
 
 
 def _enter_at_the_end() -> KeyBindings:

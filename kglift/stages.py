@@ -1,6 +1,5 @@
 """Stages of a run: each a directory that is whole or absent, made once for one configuration."""
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kg.errors import FileFormatError
-from kg.files import GRAPH_FORMAT, read_manifest
+from kg.files import GRAPH_FORMAT, locked, read_manifest
 from kglift.errors import RunError
 
 STAGE_FORMAT = "kglift-stage"
@@ -65,13 +64,8 @@ def only_run(root: Path) -> Iterator[None]:
     Raises:
         RunError: if another process works in it.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            msg = f"another kglift works in `{root}`; wait until it ends, or choose another --out"
-            raise RunError(msg) from error
+    taken = RunError(f"another kglift works in `{root}`; wait until it ends, or choose another --out")
+    with locked(root / ".lock", taken):
         yield
 
 

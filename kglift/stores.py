@@ -78,7 +78,7 @@ def _own_server() -> Home:
     return Home(default_home(), default_home() / "lib", os.environ.get("NEO4J_PASSWORD") or None)
 
 
-def find_parameters(settings: Sequence[str]) -> dict[str, Any]:
+def read_parameters(settings: Sequence[str]) -> dict[str, Any]:
     """Return the parameters of a query from `name=value` texts.
 
     Raises:
@@ -94,10 +94,20 @@ def find_parameters(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def find_query(text: str) -> str:
-    """Return the Cypher that `text` names: a file, a saved query, or itself."""
-    with suppress(OSError, ValueError):  # most texts can be no path at all
-        if Path(text).is_file():
+    """Return the Cypher that `text` names: a file, a saved query, or itself.
+
+    Raises:
+        SettingError: if the file is not UTF-8.
+    """
+    is_file = False
+    with suppress(OSError, ValueError):  # a text may be no path at all
+        is_file = Path(text).is_file()
+    if is_file:
+        try:
             return Path(text).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            msg = f"`{text}` is not UTF-8 (byte {error.start}); save it as UTF-8"
+            raise SettingError(msg) from error
     if text.strip().isidentifier():
         return db.load_query(text.strip())
     return text

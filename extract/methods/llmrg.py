@@ -308,9 +308,10 @@ class _Fill(_Step):
     def units(self, graph: Graph) -> Iterator[Unit]:
         for key, chain in self.chains(graph).items():
             masked = masked_place(chain)
-            words, reason = self.words(graph), self.words(graph).masked(chain.reason, chain.items[masked])
+            words = self.words(graph)
             items = [MASK if n == masked else words.of(i) for n, i in enumerate(chain.items)]
-            yield Unit(f"chain:{key}", {"items": items, "reason": reason}, _shown(chain, masked))
+            shown = {"items": items, "reason": words.masked(chain.reason, chain.items[masked])}
+            yield Unit(f"chain:{key}", shown, _shown(chain, masked))
 
     def facts(self, reply: BaseModel, unit: Unit, graph: Graph) -> Facts:
         chain, rows = self.chains(graph)[_key(unit)], no_rows()

@@ -20,6 +20,7 @@ def _seconds(text: str) -> float:
 
 
 Timeout = Annotated[float, typer.Option("--timeout", parser=_seconds, metavar="SECONDS", help="When to stop a query.")]
+_BY_ENDING = {".json": "json", ".parquet": "parquet"}
 Limit = Annotated[int, typer.Option("--limit", min=1, metavar="ROWS", help="How many rows to fetch at most.")]
 Write = Annotated[bool, typer.Option("--write", help="Let it change the store, which otherwise refuses.")]
 
@@ -53,21 +54,19 @@ def query(
 ) -> None:
     """Ask a store in Cypher; it can only be read unless --write is given."""
     from db import saved_queries
-    from kglift.stores import find_parameters, find_query, open_store
+    from kglift.stores import find_query, open_store, read_parameters
 
     if cypher is None:
         print_rows("Saved queries", ["name", "what it answers"], saved_queries().items())
         return
-    if how is None:
-        ending = out.suffix.removeprefix(".") if out else ""
-        how = "json" if as_json or ending == "json" else "parquet" if ending == "parquet" else "table"
-    if how == "parquet" and out is None:
+    form = "json" if as_json else how or _BY_ENDING.get(out.suffix if out else "", "table")
+    if form == "parquet" and out is None:
         msg = "parquet is no text to print; say where to write it: --out FILE"
         raise typer.BadParameter(msg)
     with open_store(store, at, must_exist=True) as opened:
         table = opened.query(
             find_query(cypher),
-            find_parameters(parameters or []),
+            read_parameters(parameters or []),
             timeout_s=timeout_s,
             max_rows=limit + 1,
             write=write,
@@ -75,9 +74,9 @@ def query(
     if len(table) > limit:
         say(f"these are the first {limit:,} rows, there are more; raise --limit")
     if out is None:
-        print_arrow(table.slice(0, limit), how)
+        print_arrow(table.slice(0, limit), form)
     else:
-        write_arrow(table.slice(0, limit), how, out)
+        write_arrow(table.slice(0, limit), form, out)
         say(f"{min(len(table), limit):,} rows: {out}")
 
 

@@ -103,7 +103,8 @@ def _json(value: Any) -> str:
 
 def _csv(table: pa.Table) -> str:
     columns = [_flat(column) for column in table.columns]
-    return pa.table(columns, names=table.column_names).to_pandas(integer_object_nulls=True).to_csv(index=False)  # type: ignore[no-any-return]
+    frame = pa.table(columns, names=table.column_names).to_pandas(integer_object_nulls=True)
+    return str(frame.to_csv(index=False))
 
 
 def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:

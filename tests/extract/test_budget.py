@@ -150,7 +150,9 @@ def test_what_was_sent_and_not_answered_stays_counted_and_what_was_refused_does_
 
 
 @pytest.mark.usefixtures("_mood_prompt")
-def test_a_connection_that_breaks_off_may_be_paid_for_and_none_that_was_made_is_not(tmp_path: Path) -> None:
+def test_a_connection_that_breaks_off_may_be_paid_for_and_none_that_was_made_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def hang_up(request: Any) -> Any:
         await request.read()
         request.transport.abort()
@@ -163,7 +165,7 @@ def test_a_connection_that_breaks_off_may_be_paid_for_and_none_that_was_made_is_
         return caught.value
 
     with mock_api(lambda body, n: pytest.fail("never")) as api:
-        api.serve = hang_up  # type: ignore[method-assign]
+        monkeypatch.setattr(api, "serve", hang_up)
         assert ask(api.base_url).may_be_paid
     assert not ask("http://127.0.0.1:9/v1").may_be_paid
     assert not ask("http://localhost:9/v1").may_be_paid

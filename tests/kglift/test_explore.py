@@ -89,6 +89,13 @@ def test_a_query_may_be_long_and_its_file_have_a_blank_in_its_name(run, at: str,
     assert "comedy" in run("query", str(tmp_path / "my query.cypher"), "--at", at)[1]
 
 
+def test_a_file_that_is_no_text_is_not_taken_for_a_query(run, at: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.cypher").write_bytes(b"RETURN '\xff' AS x")
+    code, _, err = run("query", str(tmp_path / "odd.cypher"), "--at", at)
+    assert code == 1
+    assert "odd.cypher` is not UTF-8" in err
+
+
 def test_rows_are_limited_and_it_is_said(run, at: str) -> None:
     code, out, err = run("query", NAMES, "--at", at, "--limit", "1", "--json")
     assert code == 0
